@@ -1,0 +1,3 @@
+"""thinksmith: a workbench for reasoning models on your own machine."""
+
+__version__ = "0.1.0"

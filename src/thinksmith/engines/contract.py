@@ -1,0 +1,64 @@
+"""What an engine is: anything that turns requests into traces.
+
+Callers simply await `sample`; the engine batches whatever is waiting. `room` is the back-pressure: how many more
+requests it wants now. `sample_all` is the synchronous door for scripts and trainers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from thinksmith.records import Request, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine is and can do. `weights_hash` is empty where the weights are out of sight (an endpoint)."""
+
+    name: str
+    weights_hash: str = ""
+    context_length: int = 0
+    logprobs: bool = False
+    prefill: bool = False
+    token_ids: bool = False
+    budget: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed trace: text of the `thinking` or of the `answer`. The last delta carries the whole trace."""
+
+    part: Literal["thinking", "answer", "done"]
+    text: str = ""
+    trace: Trace | None = None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """The contract. Implementations need not inherit from it."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def room(self) -> int:
+        """How many more requests the engine wants now; 0 means wait."""
+        ...
+
+    async def sample(self, request: Request) -> list[Trace]:
+        """The request's `n` traces, in order. A failure of the model is a trace with finish="error", not an exception."""
+        ...
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        """Deltas of one completion (n must be 1) as they are sampled; the last one has part="done" and the trace."""
+        ...
+
+    def sample_all(self, requests: Sequence[Request]) -> list[list[Trace]]:
+        """Synchronous: the traces of every request, in order."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free what the engine holds. Running requests are cancelled."""
+        ...

@@ -1,0 +1,156 @@
+"""The records that flow through the house: Problem, Sampling, Request, Trace, Verdict, Attempt.
+
+Everything the program does either makes attempts or uses them, so these types are shared by every
+room and depend on none. They are frozen: a record that was stored is a fact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+
+class Message(TypedDict):
+    """One chat message."""
+
+    role: str
+    content: str
+
+
+ThinkingStatus = Literal["closed", "truncated", "none"]
+Finish = Literal["stop", "length", "budget", "error"]
+Status = Literal["correct", "wrong", "no_answer", "truncated", "timeout", "bad_gold", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something to think about, and how to tell whether the answer is right.
+
+    `id` is stable: `family/split/hash` for own families, `dataset/split/index` or a content hash else.
+    `answer` is the gold answer as text; None means that it cannot be verified.
+    `kind` names the verifier. `meta` must be JSON-serialisable.
+    """
+
+    id: str
+    prompt: str | tuple[Message, ...]
+    answer: str | None = None
+    kind: str = "number"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The prompt as chat messages; a plain text is one user message."""
+        if isinstance(self.prompt, str):
+            return (Message(role="user", content=self.prompt),)
+        return self.prompt
+
+    @property
+    def text(self) -> str:
+        """The prompt as one text, for people and for hashing."""
+        return "\n\n".join(message["content"] for message in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. Token counts are in tokens of the model that samples.
+
+    `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 are off. A request's tokens are a function
+    of (`seed`, index within the request, position) alone, never of its neighbours in a batch.
+    `max_tokens` bounds the completion, `max_thinking_tokens` the thinking inside it (None: no bound).
+    """
+
+    temperature: float = 0.6
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int = 0
+    max_tokens: int = 1024
+    max_thinking_tokens: int | None = None
+    min_thinking_tokens: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Ask for `n` completions of one prompt: chat `messages` (rendered by the model's template) or raw `token_ids`.
+
+    `prefill` is text with which the assistant's turn begins, after whatever the template itself opens
+    (such as `<think>`); it is part of the trace's text, not of what was sampled.
+    """
+
+    messages: tuple[Message, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    prefill: str = ""
+    n: int = 1
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == bool(self.token_ids):
+            raise ValueError("a Request needs either messages or token_ids")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a model thought and said.
+
+    `thinking` and `answer` are text without the tags; `thinking_status` tells whether the thinking was closed,
+    cut off (`truncated`) or absent (`none`). `token_ids` are the sampled ids, in order, the end-of-turn id
+    included when it was sampled; `logprobs` (natural log, same length) are of the distribution that was
+    sampled from at temperature 1 and without truncation, so training can use them as they are.
+    `prompt_ids` are the ids that the model was given (template and prefill included); with `token_ids` any part can be
+    replayed without tokenising again. `seconds` is wall time from submission to finish. `text` is the
+    assistant's turn as text: what the template opened and the prefill (`opened`), then the completion.
+    """
+
+    thinking: str
+    answer: str
+    thinking_status: ThinkingStatus = "closed"
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] | None = None
+    thinking_tokens: int = 0
+    answer_tokens: int = 0
+    finish: Finish = "stop"
+    model: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    prompt_ids: tuple[int, ...] = ()
+    opened: str = ""
+    completion: str = ""
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """The assistant's whole turn, tags included."""
+        return self.opened + self.completion
+
+    @property
+    def tokens(self) -> int:
+        """Sampled tokens."""
+        return len(self.token_ids) or self.thinking_tokens + self.answer_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Is it right? `score` lies in 0..1; `extracted` is what was taken as the answer; `reason` is one line for people."""
+
+    status: Status
+    score: float = 0.0
+    extracted: str | None = None
+    reason: str = ""
+
+    @property
+    def correct(self) -> bool:
+        return self.status == "correct"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Problem + trace + verdict: the one record of the house. `sample` counts the attempts at one problem in a run."""
+
+    problem: Problem
+    trace: Trace
+    verdict: Verdict
+    sample: int = 0
+    strategy: str = "single"
