@@ -1,0 +1,172 @@
+"""An Attempt as rows of the tables, as one JSON object, and back.
+
+Token ids are packed as little-endian int32. Log-probabilities are packed as float32 when every one of them is a
+float32 number, which is what engines compute, and as float64 otherwise: either way the numbers that come back are
+equal to those that were given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from thinksmith.errors import UserError
+from thinksmith.records import Attempt, Problem, Sampling, Trace, Verdict
+
+Row = Mapping[str, Any]
+
+
+def canonical(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal texts. Raises TypeError for what is not JSON."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def digest(text: str) -> str:
+    """sha256 of a text (lone surrogates allowed), in hex."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def pack_ids(ids: Sequence[int]) -> bytes:
+    """Ids as little-endian int32. Raises OverflowError for an id outside ±2^31."""
+    return np.asarray(ids, dtype="<i4").tobytes()
+
+
+def unpack_ids(packed: bytes) -> tuple[int, ...]:
+    return tuple(np.frombuffer(packed, dtype="<i4").tolist())
+
+
+def pack_floats(values: Sequence[float]) -> tuple[bytes, str]:
+    """Numbers as bytes, and the NumPy type they are in: `<f4` if that loses nothing, else `<f8`."""
+    wide = np.asarray(values, dtype="<f8")
+    with np.errstate(over="ignore"):
+        narrow = wide.astype("<f4")
+    exact = np.array_equal(narrow.astype("<f8"), wide, equal_nan=True)
+    return (narrow.tobytes(), "<f4") if exact else (wide.tobytes(), "<f8")
+
+
+def unpack_floats(packed: bytes, dtype: str) -> tuple[float, ...]:
+    return tuple(np.frombuffer(packed, dtype=dtype).tolist())
+
+
+def problem_row(problem: Problem) -> dict[str, Any]:
+    """The problem as a row of `problems`. The hash (128 bits of sha256, in hex) covers every field.
+
+    Raises UserError if `meta` cannot be written as JSON: it comes from the user's data set.
+    """
+    try:
+        meta = canonical(dict(problem.meta))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"problem {problem.id!r}: its meta is not JSON ({error}); leave that column out") from error
+    prompt = canonical(problem.prompt)
+    content = canonical([problem.id, prompt, problem.answer, problem.kind, meta])
+    return {
+        "hash": digest(content)[:32],
+        "problem_id": problem.id,
+        "prompt": prompt,
+        "gold": problem.answer,
+        "kind": problem.kind,
+        "meta": meta,
+    }
+
+
+def attempt_row(attempt: Attempt) -> dict[str, Any]:
+    """The attempt as a row of `attempts`, without the columns `id`, `run_id`, `made` and `problem_hash`."""
+    trace, verdict = attempt.trace, attempt.verdict
+    logprobs, logprobs_type = (None, None) if trace.logprobs is None else pack_floats(trace.logprobs)
+    return {
+        "problem_id": attempt.problem.id,
+        "sample": attempt.sample,
+        "strategy": attempt.strategy,
+        "status": verdict.status,
+        "score": verdict.score,
+        "extracted": verdict.extracted,
+        "reason": verdict.reason,
+        "model": trace.model,
+        "thinking_status": trace.thinking_status,
+        "finish": trace.finish,
+        "tokens": trace.tokens,
+        "thinking_tokens": trace.thinking_tokens,
+        "answer_tokens": trace.answer_tokens,
+        "prompt_tokens": trace.prompt_tokens,
+        "seconds": trace.seconds,
+        "error": trace.error,
+        "sampling": canonical(_shallow(trace.sampling)),
+        "thinking": trace.thinking,
+        "answer": trace.answer,
+        "opened": trace.opened,
+        "completion": trace.completion,
+        "token_ids": pack_ids(trace.token_ids),
+        "prompt_ids": pack_ids(trace.prompt_ids),
+        "logprobs": logprobs,
+        "logprobs_type": logprobs_type,
+    }
+
+
+def attempt_from_row(row: Row) -> Attempt:
+    """The attempt again, from a row of `attempts` joined with its problem."""
+    problem = Problem(
+        row["problem_id"], _prompt(json.loads(row["prompt"])), row["gold"], row["kind"], json.loads(row["meta"])
+    )
+    trace = Trace(
+        thinking=row["thinking"],
+        answer=row["answer"],
+        thinking_status=row["thinking_status"],
+        token_ids=unpack_ids(row["token_ids"]),
+        logprobs=None if row["logprobs"] is None else unpack_floats(row["logprobs"], row["logprobs_type"]),
+        thinking_tokens=row["thinking_tokens"],
+        answer_tokens=row["answer_tokens"],
+        finish=row["finish"],
+        model=row["model"],
+        sampling=_sampling(json.loads(row["sampling"])),
+        seconds=_number(row["seconds"]),
+        prompt_tokens=row["prompt_tokens"],
+        prompt_ids=unpack_ids(row["prompt_ids"]),
+        opened=row["opened"],
+        completion=row["completion"],
+        error=row["error"],
+    )
+    verdict = Verdict(row["status"], _number(row["score"]), row["extracted"], row["reason"])
+    return Attempt(problem, trace, verdict, row["sample"], row["strategy"])
+
+
+def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+    """Every field of the record, nested as the records are, ready for `json.dumps`."""
+    return {
+        "problem": _shallow(attempt.problem) | {"meta": dict(attempt.problem.meta)},
+        "trace": _shallow(attempt.trace) | {"sampling": _shallow(attempt.trace.sampling)},
+        "verdict": _shallow(attempt.verdict),
+        "sample": attempt.sample,
+        "strategy": attempt.strategy,
+    }
+
+
+def attempt_from_json(value: Row) -> Attempt:
+    """The inverse of `attempt_to_json`. Raises KeyError, TypeError or ValueError for anything else."""
+    problem, trace = dict(value["problem"]), dict(value["trace"])
+    problem["prompt"] = _prompt(problem["prompt"])
+    trace["sampling"] = _sampling(trace["sampling"])
+    trace["token_ids"], trace["prompt_ids"] = tuple(trace["token_ids"]), tuple(trace["prompt_ids"])
+    trace["logprobs"] = None if trace["logprobs"] is None else tuple(trace["logprobs"])
+    return Attempt(Problem(**problem), Trace(**trace), Verdict(**value["verdict"]), value["sample"], value["strategy"])
+
+
+def _shallow(record: Problem | Trace | Verdict | Sampling) -> dict[str, Any]:
+    """Fields by name. `dataclasses.asdict` would walk through every token id."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _prompt(value: Any) -> Any:
+    return value if isinstance(value, str) else tuple(value)
+
+
+def _sampling(value: Mapping[str, Any]) -> Sampling:
+    return Sampling(**{**value, "stop": tuple(value["stop"])})
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,0 +1,149 @@
+"""Opening the database: which one, with which settings, and whether it is a store that we can read.
+
+SQLite runs with a write-ahead log (readers and the writer do not block each other) and synchronous=FULL. What a
+process has committed survives its `kill -9` with any setting, since the pages are with the kernel; with NORMAL, though,
+a power cut can take back the last commits. FULL syncs the log at each commit: milliseconds, for attempts that took
+seconds to make.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select, text
+from sqlalchemy.exc import ArgumentError
+
+from thinksmith.errors import UserError
+from thinksmith.store import schema
+from thinksmith.store.faults import explained
+
+BUSY_SECONDS = 30.0
+"""How long a process waits for another one's write."""
+
+_ADVISORY_LOCK = 0x7415  # any number: PostgreSQL's name for the lock under which the tables are made
+
+
+def default_url() -> str:
+    """The environment variable THINKSMITH_STORE (a path or URL), else `store.db` in the user's data folder."""
+    return os.environ.get("THINKSMITH_STORE") or str(user_data_path("thinksmith", appauthor=False) / "store.db")
+
+
+def open_engine(url: str | Path | None) -> tuple[Engine, str]:
+    """A pool of connections to a store that is ready for use, and its name for people (path, or URL without password).
+
+    Raises UserError for a database that cannot be opened or made, is something else's, or is of a newer version.
+    """
+    place = default_url() if url is None else url
+    engine, where = _postgres(place) if _is_postgres(place) else _sqlite(_file(place))
+    try:
+        with explained(where):
+            _prepare(engine, where)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine, where
+
+
+def _is_postgres(place: str | Path) -> bool:
+    return isinstance(place, str) and place.startswith(("postgresql", "postgres:")) and "://" in place
+
+
+def _postgres(place: str | Path) -> tuple[Engine, str]:
+    try:
+        url = make_url(str(place)).set(drivername="postgresql+psycopg")
+    except (ArgumentError, ValueError) as error:
+        raise UserError(
+            "the store's URL does not parse: write postgresql://user:password@host:5432/database"
+        ) from error
+    if find_spec("psycopg") is None:
+        raise UserError("a PostgreSQL store needs psycopg: pip install 'thinksmith[postgres]'")
+    return create_engine(url, max_overflow=-1, pool_pre_ping=True), url.render_as_string(hide_password=True)
+
+
+def _file(place: str | Path) -> Path:
+    """The SQLite file that a path or `sqlite:///path` names; its folder is made."""
+    name = str(place).removeprefix("sqlite:///")
+    if isinstance(place, str) and "://" in name:
+        raise UserError(f"a store is a file or a postgresql:// URL, not {name.split('://')[0]}://")
+    if name in ("", ":memory:"):
+        raise UserError("a store needs a file: one in memory would keep nothing")
+    try:
+        path = Path(name).expanduser().absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise UserError(f"the store {path} is a folder: name a file in it, such as {path / 'store.db'}")
+        if not _may_be_sqlite(path):
+            raise UserError(f"the store {path} is not a database: name another file with THINKSMITH_STORE")
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"no store can be made at {name!r} ({reason}): name another place with THINKSMITH_STORE"
+        ) from error
+    return path
+
+
+def _may_be_sqlite(path: Path) -> bool:
+    """SQLite itself takes a file of a few bytes for an empty database, and would write over what it holds."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16) in (b"", b"SQLite format 3\0")
+    except FileNotFoundError:
+        return True
+
+
+def _sqlite(path: Path) -> tuple[Engine, str]:
+    # IMMEDIATE: a transaction that will write takes the lock when it begins, so it waits its turn and cannot fail
+    # half-way for want of the lock.
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": BUSY_SECONDS, "isolation_level": "IMMEDIATE"},
+        max_overflow=-1,
+    )
+    event.listen(engine, "connect", _settings)
+    return engine, str(path)
+
+
+def _settings(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _prepare(engine: Engine, where: str) -> None:
+    """Make the tables if the database is empty; refuse it if it is not ours or not of our version."""
+    with engine.connect() as connection:
+        found = set(inspect(connection).get_table_names())
+        if schema.meta.name not in found:
+            # In a PostgreSQL database other programs' tables may live beside ours, but not under the same names.
+            in_the_way = found if engine.dialect.name == "sqlite" else found & set(schema.tables.tables)
+            if in_the_way:
+                raise UserError(f"the database {where} belongs to another program (it has a table {min(in_the_way)!r})")
+            _create(connection)
+    with engine.connect() as connection:
+        version = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")) or "?"
+    if not version.isdecimal() or int(version) < 1:
+        raise UserError(f"the store {where} has no readable version ({version!r}): name another with THINKSMITH_STORE")
+    if int(version) > schema.SCHEMA_VERSION:
+        raise UserError(
+            f"the store {where} has version {version} and this thinksmith reads up to {schema.SCHEMA_VERSION}: "
+            "upgrade thinksmith, or name another store with THINKSMITH_STORE"
+        )
+
+
+def _create(connection: Connection) -> None:
+    """All tables in one transaction, under a lock: two processes may open a new store at the same moment."""
+    connection.rollback()  # ends the look at the tables: the log's mode cannot change inside a transaction
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    schema.tables.create_all(connection)  # skips those that are there by now
+    if not connection.scalar(select(schema.meta.c.value)):
+        connection.execute(schema.meta.insert(), {"key": "schema_version", "value": str(schema.SCHEMA_VERSION)})
+    connection.commit()
