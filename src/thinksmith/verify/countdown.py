@@ -2,7 +2,8 @@
 
 The gold answer is one solution among many. Allowed are + - * / with brackets; a division must come out whole unless
 `meta["fractions"]` is true (the game of 24 allows 8 / (3 - 8 / 3)). The expression may be followed by `= 24`, which
-must be true. A sign is not an operation on a number, so `-3 + 27` is as good as `27 - 3`. Powers are not allowed, nor are numbers glued together: 3 and 5 do not make 35.
+must be true. A sign is not an operation on a number, so `-3 + 27` is as good as `27 - 3`. Powers are not allowed, nor
+are numbers glued together: 3 and 5 do not make 35.
 """
 
 from __future__ import annotations

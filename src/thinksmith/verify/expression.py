@@ -41,8 +41,7 @@ NUMBER = r"(?:[0-9]{1,3}(?:(?:\{,\}|,\\!\s?|,)[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0
 PLUS, MINUS, TIMES, OVER = "+＋", "-−–﹣－", "*×·⋅∙∗", "/÷∕⁄"
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 
-_TOKEN = re.compile(
-    rf"""
+ARITHMETIC = rf"""
       (?P<number>{NUMBER})
     | (?P<power>\*\*|\^)
     | (?P<raised>⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)
@@ -52,10 +51,12 @@ _TOKEN = re.compile(
     | (?P<frac>\\[dtc]?frac(?![a-zA-Z]))
     | (?P<open>(?:\\left\s?|\\[bB]igg?l?\s?)?[(\[]|\{{)
     | (?P<close>(?:\\right\s?|\\[bB]igg?r?\s?)?[)\]]|\}})
-    | (?P<skip>\s+|\\[,!;:\ ]|~|\\?[$€£](?=[0-9.]))
-    """,
-    re.VERBOSE,
-)
+"""
+"""The tokens of arithmetic as a verbose pattern with a named group for each kind."""
+SKIP = r"\\[,!;:\ ]|~|\\?[$€£](?=[0-9.])"
+"""What may stand between tokens besides white space: LaTeX's spaces, a currency sign before a number."""
+
+_TOKEN = re.compile(rf"{ARITHMETIC} | (?P<skip>\s+|{SKIP})", re.VERBOSE)
 _PAIR = {"(": ")", "[": "]", "{": "}"}
 
 

@@ -8,5 +8,7 @@ class BadGold(ValueError):
 
 
 class Unreadable(ValueError):
-    """The answer is not of the form that this kind reads: wrong if it was given as the answer (boxed, after "answer is"),
-    no answer if it merely was all there was."""
+    """The answer is not of the form that this kind reads.
+
+    Wrong if it was given as the answer (boxed, after "answer is"), no answer if it merely was all there was.
+    """

@@ -1,9 +1,9 @@
 r"""Kind `math`: a number by the rule of kind `number`, else the same LaTeX after normalising.
 
 Normalising takes off delimiters, spaces, `\left \right`, `\displaystyle`, text macros, degrees and a name in front
-(`x =`, `x \in`); writes `\dfrac43` as `\frac{4}{3}`, `\sqrt2` as `\sqrt{2}`, `x^2` as `x^{2}`, `52_8` as `52_{8}`, `\cdot`
-before a letter or a command as nothing, `≤ ≥ π ∞ ∪ √` as their commands; takes `(C)` for `C`; and lower-cases what is
-only words. Then, part by part:
+(`x =`, `x \in`); writes `\dfrac43` as `\frac{4}{3}`, `\sqrt2` as `\sqrt{2}`, `x^2` as `x^{2}`, `52_8` as `52_{8}`,
+`\cdot` before a letter or a command as nothing, `≤ ≥ π ∞ ∪ √` as their commands; takes `(C)` for `C`; and lower-cases
+what is only words. Then, part by part:
 
 - lists `1, -2` (also with "and" or "or") and sets `\{1, 2\}` in any order; `a \pm b` is the two values; unions of
   intervals in any order;

@@ -26,10 +26,10 @@ VERIFIERS: dict[str, Judge] = {
 def verify(problem: Problem, trace: Trace, *, last_number: bool = False) -> Verdict:
     """The verdict on a trace. Raises UserError for an unknown `problem.kind`, and nothing else.
 
-    Only `trace.answer` is looked at, never the thinking. In this order: a gold answer that cannot be used is `bad_gold`;
-    an engine's failure is `error`; thinking that was not closed, or an answer that was cut off by length, is
-    `truncated` whatever it says; nothing to take as an answer is `no_answer`. `last_number` switches on the fallback of `extract`.
-    A failure of our own is `error` with its name, so that it is never counted as a wrong answer.
+    Only `trace.answer` is looked at, never the thinking. In this order: gold that cannot be used is `bad_gold`; an
+    engine's failure is `error`; thinking that was not closed, or an answer that was cut off by length, is
+    `truncated` whatever it says; nothing to take as an answer is `no_answer`. `last_number` switches on the fallback
+    of `extract`. A failure of our own is `error` with its name, so that it never counts as a wrong answer.
     """
     judge = _judge(problem.kind)
     if reason := check_gold(problem):
