@@ -1,0 +1,303 @@
+"""`report.html`: one page that tells what was measured, self-contained, without scripts or network.
+
+A `Report` is what the page shows; `evaluation_report` and `training_report` build one, `render_report` writes it.
+Whatever a model wrote is text to the template, which escapes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from thinksmith import __version__
+from thinksmith.errors import UserError
+from thinksmith.evaluate.charts import Chart, Curves, Row, draw
+from thinksmith.evaluate.stats import Accuracy, Difference
+from thinksmith.evaluate.summary import Summary
+from thinksmith.evaluate.trace_view import Pair, pair_of
+from thinksmith.records import Attempt
+
+CURVES = (
+    Curves("Reward", {"reward": "mean reward"}, ".2f", "mean over the rollouts of a step"),
+    Curves("Accuracy of the rollouts", {"accuracy": "accuracy"}, ".0%", "on training problems, sampled"),
+    Curves("Thinking tokens", {"thinking_tokens": "mean thinking tokens"}, "d", "mean per rollout"),
+    Curves(
+        "Habits of thought",
+        {"check_share": "with a self-check", "backtrack_share": "with a backtrack"},
+        ".0%",
+        "share of the rollouts",
+    ),
+    Curves(
+        "Speed",
+        {"rollout_tokens_per_s": "rollout", "train_tokens_per_s": "training"},
+        "~s",
+        "tokens per second of each",
+    ),
+    Curves("Distance from the start", {"kl": "KL"}, "~g", "per token"),
+    Curves("Gradient norm", {"grad_norm": "gradient norm"}, "~g", "before clipping"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The figure of the page: `value` and its `unit` in large type, `label` above, `interval` beside, `note` below."""
+
+    label: str
+    value: str
+    interval: str
+    note: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """An accuracy to draw on a line from 0 to 1; `series` is "one" (before) or "two" (after, or alone)."""
+
+    label: str
+    accuracy: Accuracy
+    series: str = "two"
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Accuracies with their intervals, drawn under one another: groups of bars, each with its name."""
+
+    title: str
+    groups: tuple[tuple[str, tuple[Bar, ...]], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: the first column is text, the others are numbers and stand on the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and values, such as a recipe or the versions."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a page shows, from top to bottom."""
+
+    title: str
+    subtitle: str
+    headline: Headline
+    overview: Intervals
+    families: Intervals | None = None
+    tables: tuple[Table, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    facts: tuple[Facts, ...] = ()
+
+
+def evaluation_report(
+    summary: Summary,
+    *,
+    title: str,
+    model: str,
+    config: Mapping[str, Any],
+    examples: Sequence[Attempt] = (),
+    versions: Mapping[str, str] | None = None,
+) -> Report:
+    """The page of one evaluation. `config` is what the run was started with; `examples` are shown as traces."""
+    return Report(
+        title=title,
+        subtitle=model,
+        headline=Headline(
+            "Accuracy", f"{summary.accuracy.mean:.1%}", _range(summary.accuracy), _sizes(summary.accuracy)
+        ),
+        overview=Intervals("Accuracy", (("all problems", (Bar("", summary.accuracy),)),)),
+        families=_families({"": summary}),
+        tables=(_verdicts({"attempts": summary}), _thinking({"": summary})),
+        pairs=tuple(pair_of(attempt) for attempt in examples),
+        facts=_facts({"Configuration": config, "Versions": versions or {}}),
+    )
+
+
+def training_report(
+    rows: Sequence[Row],
+    *,
+    title: str,
+    model: str,
+    before: Summary,
+    after: Summary,
+    difference: Difference,
+    recipe: Mapping[str, Any],
+    versions: Mapping[str, str],
+    examples: Sequence[tuple[Attempt, Attempt]] = (),
+) -> Report:
+    """The page of a training run: `rows` of its metrics.jsonl, the two evaluations, and attempts (before, after)."""
+    sides = {"before": before, "after": after}
+    bars = tuple(Bar(name, side.accuracy, _SERIES[name]) for name, side in sides.items())
+    drawn = (draw(rows, curves) for curves in CURVES)
+    return Report(
+        title=title,
+        subtitle=model,
+        headline=_gain(difference),
+        overview=Intervals("Accuracy before and after", (("all problems", bars),)),
+        families=_families(sides),
+        tables=(_verdicts(sides), _thinking(sides)),
+        charts=tuple(chart for chart in drawn if chart),
+        pairs=tuple(pair_of(*example) for example in examples),
+        facts=_facts({"Recipe": recipe, "Versions": versions}),
+    )
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl. A last line that a killed run left half-written is left out.
+
+    UserError when the file cannot be read or another line is no JSON object.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise UserError(f"{path}, line {number}: not JSON ({error}); mend or remove the line") from error
+        if not isinstance(row, dict):
+            raise UserError(f'{path}, line {number}: needs a JSON object, such as {{"step": 1}}; mend or remove it')
+        rows.append(row)
+    return rows
+
+
+def render_report(path: Path, report: Report) -> None:
+    """Write the page, all or nothing: an older one stays until the new one is complete. UserError on a full disk."""
+    pages = Environment(
+        loader=PackageLoader("thinksmith.evaluate"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = pages.get_template("report.html").render(report=report, version=__version__)
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(html.encode("utf-8", errors="replace"))  # a model may write half a surrogate pair
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+_SERIES = {"before": "one", "after": "two", "": "two"}
+
+
+def _gain(difference: Difference) -> Headline:
+    changed = f"{difference.wins} problems gained, {difference.losses} lost, {difference.ties} unchanged"
+    chance = "p < 0.001" if difference.p < 0.001 else f"p = {difference.p:.3f}"
+    dropped = f"; {difference.dropped} problems of one side only are left out" if difference.dropped else ""
+    return Headline(
+        label="Paired difference on the same problems",
+        value=_points(difference.mean),
+        interval=f"95 % interval {_points(difference.low)} to {_points(difference.high)}",
+        note=f"{changed} ({chance}{dropped})",
+        unit="points",
+    )
+
+
+def _families(sides: Mapping[str, Summary]) -> Intervals | None:
+    names = sorted({name for side in sides.values() for name in side.families})
+    if len(names) < 2:
+        return None
+    groups = [
+        (
+            name,
+            tuple(
+                Bar(label, side.families[name], _SERIES[label])
+                for label, side in sides.items()
+                if name in side.families
+            ),
+        )
+        for name in names
+    ]
+    return Intervals("By family", tuple(groups), "accuracy with its 95 % interval, clustered by problem")
+
+
+def _verdicts(sides: Mapping[str, Summary]) -> Table:
+    """Counts and shares of the verdicts: what was truncated or unanswered stands beside what was right."""
+    order = ["correct", "wrong", "no_answer", "truncated", "timeout", "bad_gold", "error"]
+    seen = {status for side in sides.values() for status in side.counts} | set(order[:4])
+    rows = []
+    for status in order:
+        if status in seen:
+            cells = [_count_and_share(side.counts.get(status, 0), sum(side.counts.values())) for side in sides.values()]
+            rows.append((status.replace("_", " "), *(cell for pair in cells for cell in pair)))
+    columns = [cell for name in sides for cell in (name, "share")]
+    return Table("Verdicts", ("", *columns), tuple(rows), "truncated and unanswered attempts count as not solved")
+
+
+def _count_and_share(count: int, of: int) -> tuple[str, str]:
+    return f"{count:,}", f"{count / of:.1%}" if of else "–"
+
+
+def _thinking(sides: Mapping[str, Summary]) -> Table:
+    def row(name: str, values: Sequence[float | None], form: str) -> tuple[str, ...]:
+        return (name, *("–" if value is None else format(value, form) for value in values))
+
+    each = list(sides.values())
+    rows = (
+        row("thinking tokens, mean", [side.thinking_tokens.mean for side in each], ",.1f"),
+        row("thinking tokens, median", [side.thinking_tokens.median for side in each], ",.0f"),
+        row("thinking tokens, 95th percentile", [side.thinking_tokens.p95 for side in each], ",.0f"),
+        row("attempts with a self-check", [side.check_share for side in each], ".1%"),
+        row("attempts with a backtrack", [side.backtrack_share for side in each], ".1%"),
+        row("true equations, mean share", [side.true_share for side in each], ".1%"),
+        row("sampled tokens per second", [side.tokens_per_s for side in each], ",.0f"),
+    )
+    return Table("Thinking", ("", *sides), rows)
+
+
+def _facts(groups: Mapping[str, Mapping[str, Any]]) -> tuple[Facts, ...]:
+    flat = ((title, tuple(_flat(values))) for title, values in groups.items())
+    return tuple(Facts(title, rows) for title, rows in flat if rows)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested tables as dotted names, as TOML has them."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        rows += _flat(value, name + ".") if isinstance(value, Mapping) else [(name, _plain(value))]
+    return rows
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "–" if value is None or value == "" else str(value)
+
+
+def _range(value: Accuracy) -> str:
+    return f"95 % interval {value.low:.1%} to {value.high:.1%}"
+
+
+def _sizes(value: Accuracy) -> str:
+    if value.attempts == value.problems:
+        return f"{value.problems:,} problems"
+    return f"{value.problems:,} problems, {value.attempts:,} attempts; the interval is clustered by problem"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")

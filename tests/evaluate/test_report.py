@@ -1,0 +1,174 @@
+"""The page: self-contained, whatever a model wrote is text, marks stand where the audit says."""
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinksmith.errors import UserError
+from thinksmith.evaluate.report import evaluation_report, read_metrics, render_report, training_report
+from thinksmith.evaluate.stats import paired
+from thinksmith.evaluate.summary import scores_by_problem, summarise
+from thinksmith.evaluate.trace_view import Span, cut, pair_of
+from thinksmith.records import Attempt, Problem, Trace, Verdict
+
+EVIL = "<script>alert('t')</script><img src=x onerror=alert(1)></pre>\"'{{ 7*7 }}"
+THINKING = f"27 * 4 = 118.\nWait, that is not right.\n27 * 4 = 108.\nLet me check: 108 / 4 = 27.\n{EVIL}"
+
+
+def attempts(right_below, thinking=THINKING, family="a"):
+    return [
+        Attempt(
+            Problem(f"{family}{i % 2}/{i}", f"What is {i} + 1? {EVIL}", str(i + 1)),
+            Trace(thinking, f"The answer is {EVIL}", thinking_tokens=10 + i, answer_tokens=3),
+            Verdict("correct" if i < right_below else "truncated", float(i < right_below), EVIL, EVIL),
+        )
+        for i in range(40)
+    ]
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes; fails on a tag that is closed without having been opened."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags, self.open = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "br", "img", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    before, after = attempts(10), attempts(31)
+    rows = [{"step": i, "accuracy": i / 10, "loss": 1.0} for i in range(1, 8)] + [{"step": 8, "accuracy": float("nan")}]
+    report = training_report(
+        rows,
+        title=f"GRPO {EVIL}",
+        model="tiny-base",
+        before=summarise(before),
+        after=summarise(after),
+        difference=paired(scores_by_problem(before), scores_by_problem(after)),
+        recipe={"seed": 7, "optimiser": {"lr": 5e-5}, "families": ["a", EVIL]},
+        versions={"torch": "2.13"},
+        examples=[(before[20], after[20])],
+    )
+    path = tmp_path_factory.mktemp("run") / "deep" / "report.html"
+    render_report(path, report)
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+    return path.read_text(encoding="utf-8")
+
+
+def test_whatever_a_model_or_user_wrote_is_text(page):
+    parsed = Tags(page)
+    assert parsed.open == []
+    names = {tag for tag, _ in parsed.tags}
+    assert not names & {"script", "img", "iframe", "link", "object", "embed", "form"}
+    assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
+    assert html.unescape(page).count(EVIL) > 8  # title twice, recipe, problem, both traces, answers and reasons
+    assert "{{ 7*7 }}" in page
+    assert "{{ 49 }}" not in page
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    assert "url(" not in page
+    assert "@import" not in page
+    for _, attributes in Tags(page).tags:
+        assert not {"src", "href", "xlink:href", "srcset", "action"} & set(attributes)
+    assert "default-src 'none'" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_the_page_tells_the_difference_its_interval_and_what_stands_beside_it(page):
+    bare = re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", page, flags=re.S))
+    text = re.sub(r"\s+", " ", html.unescape(bare))
+    assert "+52.5 points" in text
+    assert re.search(r"95 % interval \+3\d\.\d to \+6\d\.\d", text)
+    assert "21 problems gained, 0 lost, 19 unchanged (p < 0.001)" in text
+    assert "truncated 30 75.0% 9 22.5%" in text
+    assert "no answer 0 0.0% 0 0.0%" in text
+    assert "optimiser.lr 5e-05" in text
+    assert text.count("n = 20") == 4  # two families, before and after
+
+
+def test_only_what_was_logged_has_a_chart_and_it_follows_the_theme(page):
+    assert page.count("<svg") == 1
+    svg = page[page.index("<svg") : page.index("</svg>")]
+    assert "Accuracy of the rollouts" in page
+    assert "Gradient norm" not in page
+    assert "NaN" not in svg
+    assert "var(--two)" in svg
+    assert set(re.findall(r"#[0-9a-f]{6}", svg)) <= {"#000000"}
+
+
+def test_marks_stand_where_the_audit_says(page):
+    marked = re.findall(r'<span class="((?:check|backtrack|false)[a-z ]*)">([^<]*)</span>', page)
+    on_traces = [(kind, html.unescape(text)) for kind, text in marked][3:]  # after the key
+    assert ("false", "27 * 4 = 118") in on_traces
+    assert any(kind == "backtrack" and text.startswith("Wait") for kind, text in on_traces)
+    assert any(kind == "check" and "108 / 4 = 27" in text for kind, text in on_traces)
+    assert sum("false" in kind for kind, _ in on_traces) == 2
+
+
+def test_a_page_of_one_evaluation(tmp_path):
+    one_family = [attempt for attempt in attempts(40, "half a pair: \ud83d") if attempt.problem.id.startswith("a0")]
+    path = tmp_path / "report.html"
+    path.write_text("older")
+    report = evaluation_report(
+        summarise(one_family), title="sums", model="tiny", config={"samples": 1}, examples=one_family[:1]
+    )
+    render_report(path, report)
+    page = path.read_text(encoding="utf-8")
+    assert "100.0%" in page
+    assert "95 % interval 83.9% to 100.0%" in page
+    assert "By family" not in page
+    assert "<svg" not in page
+    assert Tags(page).open == []
+
+
+def test_a_page_that_cannot_be_written_is_the_users_to_mend(tmp_path):
+    report = evaluation_report(summarise(attempts(3)), title="sums", model="tiny", config={})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        render_report(tmp_path / "file" / "report.html", report)
+
+
+def test_a_model_that_does_not_think_apart_has_its_answer_marked():
+    trace = Trace("", "2 + 2 = 5.\nWait, no: 2 + 2 = 4.", "none")
+    (view,) = pair_of(Attempt(Problem("a/1", "q", "4"), trace, Verdict("wrong"))).traces
+    assert view.thinking == ()
+    assert any("false" in piece.marks for piece in view.answer)
+    assert "".join(piece.text for piece in view.answer) == trace.answer
+
+
+@given(st.text(max_size=30), st.lists(st.tuples(st.integers(-2, 35), st.integers(-2, 35), st.sampled_from("xyz"))))
+def test_pieces_put_together_are_the_text_and_each_carries_its_marks(text, spans):
+    spans = [Span(*span) for span in spans]
+    pieces = cut(text, spans)
+    assert "".join(piece.text for piece in pieces) == text
+    assert all(piece.text for piece in pieces)
+    per_character = [piece.marks.split() for piece in pieces for _ in piece.text]
+    valid = [span for span in spans if 0 <= span.start < span.end <= len(text)]
+    assert per_character == [sorted({s.kind for s in valid if s.start <= i < s.end}) for i in range(len(text))]
+
+
+def test_metrics_of_a_killed_run_lose_only_the_half_written_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "reward": 0.5}\n{"step": 3, "rew')
+    assert read_metrics(path) == [{"step": 1}, {"step": 2, "reward": 0.5}]
+    for bad in ('{"step": 1\n{"step": 2}\n', json.dumps([1]) + '\n{"step": 2}\n'):
+        path.write_text(bad)
+        with pytest.raises(UserError, match="line 1"):
+            read_metrics(path)
+    with pytest.raises(UserError, match="cannot read"):
+        read_metrics(tmp_path / "none.jsonl")
