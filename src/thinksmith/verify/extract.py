@@ -130,6 +130,6 @@ def _after_phrase(text: str) -> str | None:
 
 def _bare(text: str) -> str | None:
     taken = undress(text[: _BARE_LENGTH + 1])
-    if not taken or len(text) > _BARE_LENGTH or "\n" in taken or len(_PROSE_WORD.findall(taken)) > _BARE_WORDS:
+    if not taken or len(text) > _BARE_LENGTH or "\n" in taken or r"\boxed" in taken:
         return None
-    return taken
+    return taken if len(_PROSE_WORD.findall(taken)) <= _BARE_WORDS else None

@@ -10,7 +10,7 @@ MAX_ANSWER = 4_000
 _TEXT = re.compile(
     r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|operatorname|boxed|fbox)\s*\{([^{}]*)\}"
 )
-_SPACES = re.compile(r"\\[,;:>]|\\q?quad(?![a-zA-Z])|\\ |~|[\u00a0\u2000-\u200a\u202f]")
+_SPACES = re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad(?![a-zA-Z])|~|[\u00a0\u2000-\u200a\u202f]")
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![a-zA-Z])|°")
 
 

@@ -1,0 +1,351 @@
+"""What counts as the same answer, kind by kind; every pair is tried in both directions where the kind is symmetric."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinksmith.records import Problem, Trace
+from thinksmith.verify import VERIFIERS, verify
+from thinksmith.verify.number import read_number
+
+
+def status(kind: str, gold: str, answer: str, **meta) -> str:
+    trace = Trace(thinking="", answer=f"\\boxed{{{answer}}}", thinking_status="none")
+    return verify(Problem("p", "?", gold, kind, meta), trace).status
+
+
+SAME_NUMBERS = [
+    ("1234", "1,234"),
+    ("1234", "$1,234"),
+    ("1234", "1234.0"),
+    ("1234", "1.234e3"),
+    ("1234", r"1.234 \times 10^{3}"),
+    ("1234", "1.234 × 10^3"),
+    ("-5", "−5"),
+    ("-5", "-$5"),
+    ("-5", "$-5"),
+    ("0.5", "1/2"),
+    ("1/2", r"\frac{1}{2}"),
+    ("1/2", r"\dfrac12"),
+    ("-1/2", r"\frac{-1}{2}"),
+    ("3/2", "1 1/2"),
+    ("3/2", r"1\frac{1}{2}"),
+    ("42", "42 apples"),
+    ("7", "7 km"),
+    ("7", r"7 \text{ cm}^2"),
+    ("7", "7km"),
+    ("7", "x = 7"),
+    ("7", "f(2) = 7"),
+    ("7", "3 + 4 = 7"),
+    ("10", "10%"),
+    ("10", r"10\%"),
+    ("0.1", "10%"),
+    ("10%", "10 percent"),
+    ("90", r"90^\circ"),
+    ("3000000", "3 million dollars"),
+    ("10080", r"10,\!080"),
+    ("11111111100", r"11,\! 111,\! 111,\! 100"),
+    ("10000", "10{,}000"),
+    ("113", r"\textbf{(113) }"),
+    ("025", "25"),
+    (".5", "0.50"),
+    ("2.5", "$2.50 per pound"),
+    ("4", "4th"),
+    ("0", "-0"),
+]
+
+OTHER_NUMBERS = [
+    ("918", "917"),
+    ("7", "-7"),
+    ("7", "7x"),
+    ("7", "7ab"),
+    ("7", "7 or 8"),
+    ("7", "7 and a half"),
+    ("7", "about 7"),
+    ("7", "7 million"),
+    ("7", "3 + 4"),
+    ("7", "3 + 3 = 7"),
+    ("7", r"7\pi"),
+    ("7", r"7\sqrt{2}"),
+    ("7", "7i"),
+    ("7", "7:30"),
+    ("7", "7 km 300 m"),
+    ("7", "not 7"),
+    ("10%", "0.1%"),
+    ("10%", "0.001"),
+    ("0.3333", "1/3"),
+    ("1234", "1,2,3,4"),
+    ("1234", "12,34"),
+    ("1", "(1, 2)"),
+    ("3", "３"),
+    ("1", "1/0"),
+    ("7", "7 remainder 2"),
+    ("10", "10^2"),
+    ("7", "7 7"),
+    ("7", "seven 7"),
+]
+
+
+@pytest.mark.parametrize(("gold", "answer"), SAME_NUMBERS)
+def test_the_same_number(gold, answer):
+    for kind in ("number", "math"):
+        assert status(kind, gold, answer) == "correct"
+        assert status(kind, answer, gold) == "correct"
+
+
+@pytest.mark.parametrize(("gold", "answer"), OTHER_NUMBERS)
+def test_another_number_or_none(gold, answer):
+    for kind in ("number", "math"):
+        assert status(kind, gold, answer) == "wrong"
+
+
+@given(st.fractions(max_denominator=10**6), st.fractions(max_denominator=10**6))
+def test_numbers_are_compared_exactly(a, b):
+    assert status("number", str(a), str(b)) == ("correct" if a == b else "wrong")
+
+
+@given(st.integers(-(10**30), 10**30))
+def test_a_neighbour_is_never_right_however_large(n):
+    assert status("number", f"{n:,}", str(n)) == "correct"
+    assert status("number", str(n), str(n + 1)) == "wrong"
+
+
+def test_tolerance_is_absolute_exact_and_off_by_default():
+    assert status("number", "3.14", "3.15") == "wrong"
+    assert status("number", "3.14", "3.15", tolerance="0.01") == "correct"
+    assert status("number", "3.14", "3.1500001", tolerance=0.01) == "wrong"
+    assert status("number", "3.14", "3.14", tolerance="a bit") == "bad_gold"
+    assert status("number", "3.14", "3.14", tolerance=-1) == "bad_gold"
+
+
+def test_percent_is_kept_apart_from_the_value():
+    assert read_number("12.5%").value == Fraction(25, 2)
+    assert read_number("12.5%").percent
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "73 remainder 6",
+        "73 r 6",
+        "73 R6",
+        "73 rem. 6",
+        "73, remainder 6",
+        "quotient 73 and remainder 6",
+        "73 with a remainder of 6",
+        "73 remainder = 6",
+        r"73 \text{ remainder } 6",
+        "73R6",
+        "Quotient: 73, Remainder: 6",
+    ],
+)
+def test_remainders_read(answer):
+    assert status("remainder", "73 remainder 6", answer) == "correct"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "73",
+        "6 remainder 73",
+        "73 remainder 7",
+        "74 remainder 6",
+        "73.857",
+        "517/7",
+        "73 6",
+        "-73 remainder 6",
+        "73 remainder 6 remainder 6",
+    ],
+)
+def test_remainders_refused(answer):
+    assert status("remainder", "73 remainder 6", answer) == "wrong"
+
+
+def test_no_remainder_may_be_left_out():
+    assert status("remainder", "73 remainder 0", "73") == "correct"
+
+
+NUMBERS = {"numbers": [3, 5, 9], "target": 24}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "3 * 5 + 9",
+        "9 + 5 * 3",
+        "9+3×5",
+        r"9 + 3 \cdot 5",
+        "3 * 5 + 9 = 24",
+        "24 = 3 * 5 + 9",
+        "(3 * 5) + 9",
+        "9 - -3 * 5",
+    ],
+)
+def test_countdown_right(answer):
+    assert status("countdown", "3 * 5 + 9", answer, **NUMBERS) == "correct"
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("3 * 9 - 3", "each"),
+        ("24", "each"),
+        ("3 + 5 + 9", "makes 17"),
+        ("3 * 5 + 9 = 25", "says 25"),
+        ("3 * 5 + 9 + 0", "each"),
+        ("(3 * 5 + 9", "expression"),
+        ("3 * 5 + 9 = 24 = 24", "equals"),
+        ("__import__('os')", "expression"),
+        ("3^5^9", "expression"),
+        ("35 - 9", "makes 26"),
+        ("3 * 5 + 9 * 1", "each"),
+        ("", "expression"),
+    ],
+)
+def test_countdown_wrong_and_why(answer, why):
+    trace = Trace(thinking="", answer=f"The answer is {answer}\n", thinking_status="none")
+    verdict = verify(Problem("p", "?", "3 * 5 + 9", "countdown", NUMBERS), trace)
+    if answer:
+        assert verdict.status == "wrong"
+        assert why in verdict.reason
+    else:
+        assert verdict.status == "no_answer"
+
+
+def test_countdown_fractions_only_when_the_problem_allows_them():
+    meta = {"numbers": [3, 3, 8, 8], "target": 24}
+    assert status("countdown", "8 / (3 - 8 / 3)", "8 / (3 - 8 / 3)", fractions=True, **meta) == "correct"
+    assert status("countdown", "8 / (3 - 8 / 3)", "8 / (3 - 8 / 3)", **meta) == "bad_gold"
+
+
+def test_countdown_counts_repeated_numbers():
+    meta = {"numbers": [2, 2, 6], "target": 24}
+    assert status("countdown", "2 * 2 * 6", "6 * 2 * 2", **meta) == "correct"
+    assert status("countdown", "2 * 2 * 6", "6 * 2 + 6 * 2", **meta) == "wrong"
+
+
+SAME_MATHS = [
+    (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\dfrac{\pi}{2})"),
+    (r"\text{Evelyn}", "evelyn"),
+    (r"11\sqrt2", r"11 \sqrt{2}"),
+    (r"\frac43", r"\tfrac{4}{3}"),
+    ("1,-2", "-2, 1"),
+    ("1,-2", r"1 \text{ and } -2"),
+    ("3, 5, 7", r"\{7, 5, 3\}"),
+    ("x=5", "5"),
+    (r"x \in [-2,7]", "[-2,7]"),
+    (r"\text{(C)}", "C"),
+    ("52_8", "52_{8}"),
+    (r"1 \pm \sqrt{19}", r"1-\sqrt{19}, 1+\sqrt{19}"),
+    (r"(0,9) \cup (9,36)", r"(9,36)\cup(0,9)"),
+    (r"\begin{pmatrix} -1/3 \\ 2/3 \end{pmatrix}", r"\begin{pmatrix}-\frac13\\\frac23\end{pmatrix}"),
+    (r"(0.5, 3)", r"\left(\frac{1}{2},3\right)"),
+    ("6 - 5i", "6-5i"),
+    (r"288 \pi", r"288\pi"),
+    (r"3\cdot x", "3x"),
+    (r"x \le 3", r"x\leq3"),
+    (r"(-\infty, 2]", "(−∞, 2]"),
+    (r"\$32,\!348", "32348"),
+    ("y = 2x + 3", "2x+3"),
+    (r"\frac{270}7\text{ degrees}", r"\frac{270}{7}^\circ"),
+    (r"864 \mbox{ inches}^2", "864"),
+    ("x^2+1", "x^{2} + 1"),
+    ("2, 3", "x = 2 or x = 3"),
+]
+OTHER_MATHS = [
+    ("(1,2)", "[1,2]"),
+    ("(1,2)", "(2,1)"),
+    ("(1,2)", "1,2"),
+    ("1,-2", "1"),
+    ("1", "1,-2"),
+    ("1,2", "1,2,2"),
+    (r"2\sqrt{2}", r"2\sqrt{3}"),
+    ("52_8", "52"),
+    ("x", "X"),
+    (r"1 \pm \sqrt{19}", r"1 + \sqrt{19}"),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \end{pmatrix}"),
+    (r"\text{(C)}", "(D)"),
+    ("2k", "2"),
+    ("3R^2", "3R"),
+    (r"7\pi", "7"),
+    ("1,2", r"1,2,\ldots"),
+    (r"\{1,2\}", r"\{1,3\}"),
+    (r"(2,\infty)", r"[2,\infty)"),
+    ("east", "west"),
+    (r"\frac{11+9a}{20}", r"\frac{9a}{20}"),
+    ("x+1", "x-1"),
+]
+
+
+@pytest.mark.parametrize(("gold", "answer"), SAME_MATHS)
+def test_the_same_maths(gold, answer):
+    assert status("math", gold, answer) == "correct"
+    assert status("math", answer, gold) == "correct"
+
+
+@pytest.mark.parametrize(("gold", "answer"), OTHER_MATHS)
+def test_other_maths(gold, answer):
+    assert status("math", gold, answer) == "wrong"
+    assert status("math", answer, gold) == "wrong"
+
+
+def test_exact():
+    assert status("exact", "Monday", "**monday**.") == "correct"
+    assert status("exact", "New York", "new   york") == "correct"
+    assert status("exact", "Monday", "Tuesday") == "wrong"
+    assert status("exact", " ", "x") == "bad_gold"
+
+
+def test_two_boxes_pay_only_if_both_are_right():
+    def boxes(gold: str, answer: str) -> str:
+        return verify(Problem("p", "?", gold, "math"), Trace("", answer, "none")).status
+
+    assert boxes("4", r"\boxed{3} or \boxed{4}") == "wrong"
+    assert boxes("3, 4", r"\boxed{3} and \boxed{4}") == "correct"
+    assert boxes(r"\frac{639}{40}", r"\boxed{15\frac{39}{40}} or \boxed{\frac{639}{40}}") == "correct"
+
+
+HOSTILE = [
+    "__import__('os').system('touch /tmp/owned')",
+    "9**9**9",
+    "5^(5^(5^5))",
+    "9" * 1_000_000,
+    "(" * 100_000,
+    "{" * 100_000,
+    "\x00",
+    "1\x00",
+    r"\frac" * 50_000,
+    "\\boxed{" * 100_000,
+    ",".join("1" * 1 for _ in range(2_000)),
+    "(" * 500 + "1,2" + ")" * 500,
+    r"\pm" * 2_000,
+    r"\cup" * 1_000,
+    r"\begin{pmatrix}" * 200,
+    "1 remainder " * 20_000,
+    "１２３",
+    "\u202e42",
+    "1e999999",
+    "-" * 4_000,
+    "=" * 4_000,
+    "1=" * 2_000 + "1",
+    "a " * 2_000,
+    "$" * 4_000,
+    r"\text{" * 600 + "}" * 600,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:16].encode("unicode_escape").decode())
+@pytest.mark.parametrize("kind", list(VERIFIERS))
+def test_hostile_answers_and_golds_get_a_verdict(kind, text):
+    gold = {"remainder": "7 remainder 2", "countdown": "3 * 5 + 9"}.get(kind, "7")
+    for answer in (text, f"\\boxed{{{text}}}", f"The answer is {text}"):
+        verdict = verify(Problem("p", "?", gold, kind, NUMBERS), Trace("", answer, "none"))
+        assert verdict.status in ("wrong", "no_answer")
+        assert "\n" not in verdict.reason
+        assert len(verdict.reason) < 600
+    verdict = verify(Problem("p", "?", text, kind, NUMBERS), Trace("", "\\boxed{7}", "none"))
+    assert verdict.status in ("wrong", "bad_gold")
