@@ -1,0 +1,71 @@
+"""`thinksmith grpo RECIPE`: train a model on rewards that can be verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from thinksmith.training.rl.run import Result
+
+_KEPT = "interrupted; finished steps are kept: the same command with --out {folder} goes on from the last checkpoint"
+
+
+def grpo(
+    recipe: Annotated[str, typer.Argument(help="A TOML file, a run folder, or the name of a shipped recipe.")],
+    model: Annotated[str | None, typer.Option(help="Train this model instead of the recipe's.")] = None,
+    problems: Annotated[str | None, typer.Option(help="Train on these problems.")] = None,
+    steps: Annotated[int | None, typer.Option(help="How many steps.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of problems and sampling.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; a stopped run in it is resumed.")] = None,
+) -> None:
+    """Train with GRPO and measure before and after on held-out problems. Stopped, it resumes with the same --out."""
+    overrides = {"model": model, "problems": problems, "steps": steps, "training.lr": lr, "seed": seed}
+    result = train(recipe, overrides, out)
+    _print_next(result)
+
+
+def train(recipe: str, overrides: dict[str, Any], out: Path | None) -> Result:
+    """Run the recipe under a live display and print what came of it."""
+    from thinksmith.cli.interrupt import Interrupted
+    from thinksmith.cli.live import Screen
+    from thinksmith.cli.screen import console
+    from thinksmith.recipes.load import find, load
+    from thinksmith.store.store import Store
+    from thinksmith.training.rl.recipe import GRPORecipe
+    from thinksmith.training.rl.run import run
+    from thinksmith.training.run_folder import new_folder
+
+    checked = load(recipe, GRPORecipe, overrides)
+    source = find(recipe)
+    folder = out or (source.parent if source.name == "recipe.toml" else new_folder(source.stem))
+    screen = console()
+    try:
+        with Store.open() as store, Screen(screen) as watcher:
+            result = run(checked, folder, store, watcher)
+    except KeyboardInterrupt:
+        raise Interrupted(_KEPT.format(folder=folder)) from None
+    _print_result(screen, result)
+    return result
+
+
+def _print_result(screen: Console, result: Result) -> None:
+    from rich.text import Text
+
+    screen.print()
+    screen.print(f"   before  {result.before.line}")
+    screen.print(f"   after   {result.after.line}")
+    screen.print(Text.assemble("   change  ", (str(result.difference), "bold")))
+    won = f"{result.difference.wins} problems won, {result.difference.losses} lost"
+    screen.print(f"           {won}; trained for {result.train_seconds:.0f} s, {result.seconds:.0f} s in all")
+
+
+def _print_next(result: Result) -> None:
+    typer.echo(f"\nreport    {result.folder / 'report.html'}")
+    typer.echo(f"model     {result.folder / 'model'}")
+    typer.echo(f"traces    thinksmith traces {result.run_id} --wrong")

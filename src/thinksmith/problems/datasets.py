@@ -1,0 +1,83 @@
+"""The data sets that are known by name, and where their files are looked for. Nothing is downloaded here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from thinksmith.errors import UserError
+from thinksmith.problems.mapping import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A set with a file `FOLDER/NAME/SPLIT.jsonl` for each split. `id_prefix` is what a problem's id begins with."""
+
+    name: str
+    splits: tuple[str, ...]
+    columns: Columns
+    id_prefix: str
+    hub: str
+    about: str
+
+
+DATASETS = {
+    found.name: found
+    for found in (
+        DataSet(
+            "gsm8k",
+            ("test", "train"),
+            Columns(prompt="question", answer="answer", kind="number", number_ids=True),
+            "gsm8k/{split}",
+            "hub/openai/gsm8k:config=main,kind=number",
+            "word problems of primary school; 1,319 for test, 7,473 for training",
+        ),
+        DataSet(
+            "math500",
+            ("test",),
+            Columns(prompt="problem", answer="answer", id="unique_id", kind="math"),
+            "math500",  # the ids themselves begin with the split
+            "hub/HuggingFaceH4/MATH-500",
+            "competition mathematics, five levels, answers in LaTeX; 500",
+        ),
+        DataSet(
+            "aime24",
+            ("test",),
+            Columns(prompt="problem", answer="answer", id="id", kind="number"),
+            "aime24/{split}",
+            "hub/HuggingFaceH4/aime_2024:kind=number,split=train",
+            "the American Invitational Mathematics Examination of 2024, whole numbers up to 999; 30",
+        ),
+    )
+}
+
+
+def data_folder() -> Path:
+    """Where named sets are looked for.
+
+    The folder that THINKSMITH_DATA names, if it is set; else `data` in the user's data folder; and in a checkout for
+    development that has no such folder, `shared/data` beside the repository.
+    """
+    if named := os.environ.get("THINKSMITH_DATA"):
+        return Path(named).expanduser()
+    from platformdirs import user_data_path
+
+    own = user_data_path("thinksmith", appauthor=False) / "data"
+    repository = Path(__file__).resolve().parents[3]
+    shared = repository.parent / "shared" / "data"
+    in_checkout = (repository / "pyproject.toml").is_file() and shared.is_dir()
+    return shared if in_checkout and not own.is_dir() else own
+
+
+def find_file(data_set: DataSet, split: str) -> Path:
+    """The file of a named set's split. Raises UserError for an unknown split, and for a file that is not there."""
+    if split not in data_set.splits:
+        raise UserError(f"{data_set.name} has no split {split!r}; it has: {', '.join(data_set.splits)}")
+    path = data_folder() / data_set.name / f"{split}.jsonl"
+    if not path.is_file():
+        raise UserError(
+            f"{data_set.name}/{split} is not on this machine: put it at {path}, or set THINKSMITH_DATA to the folder "
+            f"that has {data_set.name}/{split}.jsonl, or download it by naming {data_set.hub}"
+        )
+    return path

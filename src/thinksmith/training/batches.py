@@ -1,0 +1,64 @@
+"""Examples and padded batches. Padding is on the right, so a causal model never sees it and needs no mask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids of a prompt and of the completion that is learnt. Nothing here is ever tokenised again."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """input_ids_BT is padded on the right; completion_BT marks (True) the completion's tokens; indices tells which
+    example each row is."""
+
+    input_ids_BT: Tensor
+    completion_BT: Tensor
+    indices: tuple[int, ...]
+
+
+# Lengths are rounded up to this many tokens: kernels are prepared per shape, and a few shapes serve all batches.
+LENGTH_STEP = 16
+
+
+def round_up(n: int, step: int) -> int:
+    return -(-n // step) * step
+
+
+def pad(examples: Sequence[Example], indices: Sequence[int], pad_id: int) -> Batch:
+    """One batch of the examples at these indices, as long as its longest, rounded up to LENGTH_STEP."""
+    rows = [examples[i] for i in indices]
+    longest = round_up(max(row.tokens for row in rows), LENGTH_STEP)
+    input_ids_BT = torch.full((len(rows), longest), pad_id, dtype=torch.long)
+    completion_BT = torch.zeros((len(rows), longest), dtype=torch.bool)
+    for b, row in enumerate(rows):
+        input_ids_BT[b, : row.tokens] = torch.tensor(row.prompt_ids + row.completion_ids)
+        completion_BT[b, len(row.prompt_ids) : row.tokens] = True
+    return Batch(input_ids_BT, completion_BT, tuple(indices))
+
+
+def micro_batches(examples: Sequence[Example], pad_id: int, tokens: int) -> Iterator[Batch]:
+    """Every example once, in batches of similar length with at most `tokens` padded tokens (at least one row each).
+
+    Sorting by length keeps the padding small; the sum over micro-batches does not depend on how they are cut.
+    """
+    order = sorted(range(len(examples)), key=lambda i: -examples[i].tokens)
+    start = 0
+    while start < len(order):
+        rows = max(1, tokens // round_up(examples[order[start]].tokens, LENGTH_STEP))
+        yield pad(examples, order[start : start + rows], pad_id)
+        start += rows

@@ -1,0 +1,54 @@
+"""The folder of a training run: what was asked, with which versions, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from thinksmith import __version__
+from thinksmith.errors import UserError
+from thinksmith.recipes.load import to_toml
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """What the figures of a run depend on beside its recipe."""
+    found = {"thinksmith": __version__, "python": platform.python_version()}
+    return found | {name: version(name) for name in LIBRARIES} | {"machine": platform.machine()}
+
+
+def new_folder(name: str) -> Path:
+    """A folder for a new run below ./runs, named for the recipe and the time."""
+    return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def open_folder(folder: Path, recipe: BaseModel, facts: dict[str, Any]) -> None:
+    """Create the folder, or check that the run in it is of the same recipe. Raises UserError where it is not, or where
+    the folder cannot be written."""
+    text = to_toml(recipe)
+    path = folder / "recipe.toml"
+    try:
+        if path.exists():
+            if path.read_text(encoding="utf-8") != text:
+                raise UserError(f"{folder} holds a run of another recipe; name another folder, or resume it as it was")
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        write_json(folder / "facts.json", {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **facts})
+    except OSError as error:
+        raise UserError(f"cannot write the run folder {folder}: {error.strerror}; name another with --out") from None
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
