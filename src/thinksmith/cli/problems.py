@@ -1,0 +1,76 @@
+"""`thinksmith problems [NAME]`: what there is to think about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from thinksmith.problems.family import Parameter
+    from thinksmith.records import Problem
+
+
+def problems(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A family, such as arithmetic:digits=2, a data set, or a file.")
+    ] = "",
+    sample: Annotated[int, typer.Option(min=1, metavar="N", help="How many to show.")] = 3,
+    split: Annotated[str, typer.Option(help="Which split: test is held out from every training.")] = "test",
+    seed: Annotated[int, typer.Option(help="Which draw of a family.")] = 0,
+    check: Annotated[bool, typer.Option("--check", help="Verify the gold answer of every problem instead.")] = False,
+) -> None:
+    """List families and data sets, or show problems of one."""
+    from thinksmith.cli.screen import console
+
+    if not name:
+        _list(console())
+        return
+    from thinksmith.problems.load import load_checked
+
+    loaded = load_checked(name, None if check else sample, split=split, seed=seed)
+    if not check:
+        _show(console(), loaded.problems)
+    for finding in loaded.findings:
+        typer.echo(f"thinksmith: gold that cannot be verified: {finding}", err=True)
+    if check:
+        typer.echo(f"{len(loaded.problems):,} problems, {len(loaded.findings):,} without a gold answer to verify by")
+        if loaded.findings:
+            raise typer.Exit(1)
+
+
+def _list(out: Console) -> None:
+    from thinksmith.problems.datasets import DATASETS
+    from thinksmith.problems.families import FAMILIES
+    from thinksmith.problems.load import MIXED
+
+    out.print("families: drawn by a seed; a tenth of all problems is held out as the test split", style="bold")
+    for family in FAMILIES.values():
+        out.print(f"  {family.name:<12} {family.about}")
+        for name, parameter in family.parameters.items():
+            out.print(f"    {f'{name}={parameter.default}':<16} {_range(parameter):<24} {parameter.about}", style="dim")
+    out.print(f"  {MIXED:<12} all of them in equal shares")
+    out.print("data sets", style="bold")
+    for data_set in DATASETS.values():
+        out.print(f"  {data_set.name:<12} {data_set.about}; splits: {', '.join(data_set.splits)}")
+    out.print("your own", style="bold")
+    out.print("  FILE         .jsonl or .parquet, columns by name: my.jsonl:prompt=question,answer=solution")
+    out.print("  hub/OWNER/NAME   a data set of the hub, downloaded when it is named")
+
+
+def _range(parameter: Parameter) -> str:
+    return ", ".join(parameter.choices) or f"{parameter.low} to {parameter.high}"
+
+
+def _show(out: Console, problems: Sequence[Problem]) -> None:
+    from thinksmith.cli.screen import clean
+
+    for problem in problems:
+        out.print(problem.id, style="bold")
+        out.print(clean(problem.text))
+        out.print(f"→ {clean(problem.answer)}" if problem.answer is not None else "no gold answer", style="green")
+        out.print()

@@ -1,0 +1,76 @@
+"""`thinksmith traces RUN`: a run's attempts, to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from thinksmith.store.store import StoredAttempt
+
+_SHORT = 24  # characters of an answer in the table
+
+
+def traces(
+    run: Annotated[str, typer.Argument(help="A run's id, the beginning of one, or last.")],
+    wrong: Annotated[bool, typer.Option("--wrong", help="Only what is not correct.")] = False,
+    status: Annotated[str, typer.Option(help="Only one status, such as truncated or no_answer.")] = "",
+    longest: Annotated[
+        bool, typer.Option("--longest", help="Most tokens first, instead of in order of storing.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="How many; 0 shows all.")] = 20,
+    full: Annotated[bool, typer.Option("--full", help="The whole traces instead of a line for each.")] = False,
+) -> None:
+    """List a run's attempts, or read them whole with --full."""
+    from itertools import islice
+
+    from thinksmith.cli.screen import console, one_line, print_table
+    from thinksmith.cli.screen import status as shown_status
+    from thinksmith.store.store import Store
+
+    out = console()
+    with Store.open() as store:
+        found = store.attempts(
+            run,
+            wrong=wrong,
+            status=status or None,
+            order="longest" if longest else "made",
+            limit=limit + 1 if limit else None,
+        )
+        shown = islice(found, limit or None)
+        if full:
+            for stored in shown:
+                _print_whole(out, stored)
+        else:
+            rows = []
+            for stored in shown:
+                attempt = stored.attempt
+                said, gold = attempt.verdict.extracted or attempt.trace.answer, attempt.problem.answer or "–"
+                texts = (one_line(said)[:_SHORT], one_line(gold)[:_SHORT], one_line(attempt.problem.text))
+                rows.append((str(stored.id), shown_status(attempt.verdict.status), f"{attempt.trace.tokens:,}", *texts))
+            if not rows:
+                out.print("no such attempt in this run")
+                return
+            print_table(out, (">attempt", "status", ">tokens", "answer", "gold", "problem"), rows)
+        if limit and next(found, None):
+            out.print("there are more: --limit 0 shows all; thinksmith audit ATTEMPT looks at one", style="dim")
+
+
+def _print_whole(out: Console, stored: StoredAttempt) -> None:
+    from thinksmith.cli.screen import clean, status
+
+    attempt = stored.attempt
+    trace, verdict = attempt.trace, attempt.verdict
+    out.print(
+        f"attempt {stored.id} ", status(verdict.status), f" {attempt.problem.id}, {trace.tokens:,} tokens", sep=""
+    )
+    out.print(clean(attempt.problem.text), style="bold")
+    if trace.thinking:
+        out.print(clean(trace.thinking), style="dim")
+    out.print(clean(trace.answer) or "(no answer)")
+    if verdict.reason:
+        out.print(f"→ {clean(verdict.reason)}", style="italic")
+    out.print()
