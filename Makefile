@@ -1,0 +1,65 @@
+# The two commands that matter: `make quickstart` and `make test`. `make` alone lists the others.
+# Settings: PYTHON=/path/to/python3.12 (which Python makes .venv), WORKERS=4 (processes of `make test`), ARGS="…" (more for pytest).
+
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+ARGS ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+BENCHES := $(filter-out bench/_% bench/write_docs.py,$(wildcard bench/*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart install install-test test lint types bench-quick docs clean distclean
+.DELETE_ON_ERROR:
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+quickstart: install ## install into .venv and see a small model learn to reason (about 6 minutes)
+	@$(BIN)/thinksmith quickstart
+
+test: install-test ## install what tests need and run them all
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: install-test ## style and likely mistakes
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: install-test ## mypy --strict over src
+	@$(BIN)/mypy
+
+bench-quick: install-test ## every measurement, in its short form (the figures are not kept)
+	@set -e; for script in $(BENCHES); do echo "== $$script"; $(BIN)/python $$script --quick; done
+
+docs: install-test ## write docs/benchmarks.md from bench/results
+	@$(BIN)/python bench/write_docs.py
+
+install: $(VENV)/.installed
+install-test: $(VENV)/.installed-test
+
+# The stamps make an installation happen once, and again only when pyproject.toml changed.
+$(VENV)/.installed: pyproject.toml | $(VENV)/.made
+	@echo "Installing thinksmith into $(VENV) (PyTorch is large: minutes the first time)"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
+	@echo "Installing thinksmith and what its tests need into $(VENV) (PyTorch is large: minutes the first time)"
+	@$(PIP) install --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+# The first Python that is a 3.11 or 3.12 and can make environments (Debian keeps that part in python3-venv).
+$(VENV)/.made:
+	@for python in $(PYTHON) python3 python3.12 python3.11; do \
+	  "$$python" -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || continue; \
+	  "$$python" -m venv $(VENV) && touch $@ && exit 0; \
+	done; \
+	echo "thinksmith needs Python 3.11 or 3.12 with venv (Debian, Ubuntu: apt install python3-venv);" \
+	  "name another one with: make PYTHON=/path/to/python3.12" >&2; \
+	exit 2
+
+clean: ## remove caches and build outputs; .venv, runs and the store stay
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## the same, and .venv
+	@rm -rf $(VENV)

@@ -1,0 +1,99 @@
+"""What every test may use: small random models in true architectures, and a store that is not the user's.
+
+Random weights are enough wherever a law is tested (padding, caching, replay, gradients). They are drawn wider than
+for training, so that the next token is not a coin toss between all of them and an error moves the result.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before anything imports these libraries: no test goes to the network, and parallel workers share the cores.
+os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+ARCHITECTURES = ("Qwen2", "Qwen3", "Llama")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _not_the_users_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever a test forgets to name lands in a temporary folder: the store, and all of the user's folders."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("THINKSMITH_STORE", str(home / "store.db"))
+        for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of an empty store of this test alone; THINKSMITH_STORE names it, also for programs that are started."""
+    path = tmp_path / "store.db"
+    monkeypatch.setenv("THINKSMITH_STORE", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """A tokenizer made as the embedded models' is, from fewer texts."""
+    from thinksmith.recipes.tiny.tokenizer import corpus, train_tokenizer
+
+    return train_tokenizer(corpus(seed=7, problems=200), 1024)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[str, Path]:
+    """Folders as Hugging Face writes them, by architecture: Qwen2, Qwen3 and Llama, 2 layers, grouped queries, float32."""
+    return {name: _checkpoint(tmp_path_factory.mktemp(name.lower()), name, tokenizer) for name in ARCHITECTURES}
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def checkpoint(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Path:
+    """Each of `checkpoints` in turn."""
+    return checkpoints[request.param]
+
+
+def _checkpoint(folder: Path, architecture: str, tokenizer: Any) -> Path:
+    import torch
+    import transformers
+
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+    config = getattr(transformers, f"{architecture}Config")(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+        tie_word_embeddings=architecture != "Llama",
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(ARCHITECTURES.index(architecture))
+        model = getattr(transformers, f"{architecture}ForCausalLM")(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def program() -> Path:
+    """The installed `thinksmith`, for tests that start it as a user does."""
+    path = Path(sys.executable).parent / "thinksmith"
+    assert path.exists(), "thinksmith is not installed beside this Python: pip install -e ."
+    return path
