@@ -43,7 +43,7 @@ def save(folder: Path, step: int, model: nn.Module, optimizers: Optimizers, extr
 
 
 def load(folder: Path, model: nn.Module, optimizers: Optimizers) -> tuple[int, dict[str, Any]]:
-    """Restore the newest checkpoint that can be read; returns (finished steps, extra), or (0, {}) when there is none."""
+    """Restore the newest checkpoint that can be read; returns (finished steps, extra), else (0, {})."""
     for path in reversed(_saved(folder)):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -57,6 +57,9 @@ def load(folder: Path, model: nn.Module, optimizers: Optimizers) -> tuple[int, d
 
 def save_model(folder: Path, model: Any, tokenizer: Any) -> None:
     """Write an ordinary Hugging Face folder; the old one is replaced only when the new one is whole."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for one shard tells nothing
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:

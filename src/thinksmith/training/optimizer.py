@@ -51,7 +51,7 @@ class Optimizers:
 
 
 def warmup_stable_decay(step: int, steps: int, warmup: int, decay: int) -> float:
-    """Learning-rate factor for step 0..steps-1: linear up over `warmup`, constant, linear to (almost) zero over `decay`."""
+    """Learning-rate factor of step 0..steps-1: linear up over `warmup`, constant, linear to almost 0 over `decay`."""
     up = (step + 1) / warmup if warmup else 1.0
     down = (steps - step) / decay if decay else 1.0
     return max(0.0, min(1.0, up, down))

@@ -23,7 +23,7 @@ from thinksmith.training.optimizer import OptimizerName, Optimizers, warmup_stab
 
 @dataclass(frozen=True, slots=True)
 class SFTConfig:
-    """steps, warmup, decay, save_every in optimiser steps; micro_tokens in padded tokens; lr per AdamW's update size."""
+    """steps, warmup, decay and save_every are in optimiser steps, micro_tokens in padded tokens."""
 
     steps: int
     lr: float = 3e-3

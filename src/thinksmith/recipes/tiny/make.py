@@ -21,15 +21,28 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from thinksmith.problems.families import FAMILIES, stream, write_solution
 from thinksmith.problems.writer import Style
+from thinksmith.recipes.tiny.card import write_card
 from thinksmith.recipes.tiny.tokenizer import corpus, train_tokenizer
 from thinksmith.training.batches import Example
 from thinksmith.training.checkpoint import save_model
 from thinksmith.training.sft import SFTConfig, SFTStep, sft
 
 HERE = Path(__file__).parent
-STAGES = ("pretrain", "base", "tiny")
-# Where each stage begins: from random weights, or from the trunk.
-PARENT = {"pretrain": None, "base": "pretrain", "tiny": "pretrain"}
+TRUNK = "pretrain"
+STAGES = (TRUNK, "base", "tiny")
+# The models that two of the stages end in, and what their cards say they are.
+MODELS = {
+    "base": (
+        "tiny-base",
+        "A model that can reason but seldom does: it has the habits of raw text, answers without working, slips that "
+        "nobody noticed. Made to be trained: reinforcement learning has something to gain here.",
+    ),
+    "tiny": (
+        "tiny",
+        "The finished reasoner: it works step by step, checks itself and goes back when something does not fit. "
+        "It knows arithmetic, chains, countdown, linear equations, gcd and lcm, and short word problems, nothing else.",
+    ),
+}
 
 
 def recipe(stage: str) -> dict[str, Any]:
@@ -72,15 +85,14 @@ def source(tokenizer: Any, settings: dict[str, Any], longest: int, step: int) ->
 
 def run(stage: str, folder: Path) -> None:
     settings = recipe(stage)
-    parent = PARENT[stage]
-    if parent is None:
+    if stage == TRUNK:
         tokenizer = train_tokenizer(corpus(settings["seed"], 4000), 1024)
         tokenizer.save_pretrained(folder / "tokenizer")
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
         model = new_model(settings["model"], tokenizer, settings["seed"])
     else:
-        tokenizer = AutoTokenizer.from_pretrained(folder / parent)
-        model = Qwen2ForCausalLM.from_pretrained(folder / parent, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder / TRUNK)
+        model = Qwen2ForCausalLM.from_pretrained(folder / TRUNK, dtype=torch.float32)
     if torch.cuda.is_available():
         model.to("cuda")
     print(f"{stage}: {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
@@ -93,7 +105,13 @@ def run(stage: str, folder: Path) -> None:
         folder=folder / "checkpoints" / stage,
         on_step=_log(folder / f"{stage}.jsonl"),
     )
-    save_model(folder / stage, model, tokenizer)
+    if stage == TRUNK:
+        save_model(folder / TRUNK, model, tokenizer)
+        return
+    name, about = MODELS[stage]
+    save_model(folder / name, model.to(torch.bfloat16), tokenizer)
+    stages = {TRUNK: recipe(TRUNK), stage: settings}
+    write_card(folder / name, name, about, stages, {key: folder / f"{key}.jsonl" for key in stages})
 
 
 def _log(path: Path) -> Callable[[SFTStep], None]:

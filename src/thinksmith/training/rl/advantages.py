@@ -20,8 +20,8 @@ def group_advantages(
     of None leaves its completion out of the mean and gives it advantage 0. A group of equal rewards has exactly zero
     advantages. std is the sample standard deviation (n - 1), as in TRL.
 
-    scale="group" is GRPO (Shao et al. 2024, arXiv:2402.03300, section 4.1.2); scale="none" leaves the division out, as Dr. GRPO
-    does (Liu et al. 2025, arXiv:2503.20783), so that easy and hard prompts weigh the same.
+    scale="group" is GRPO (Shao et al. 2024, arXiv:2402.03300, section 4.1.2); scale="none" leaves the division out, as
+    Dr. GRPO does (Liu et al. 2025, arXiv:2503.20783), so that easy and hard prompts weigh the same.
     """
     if len(rewards) != len(groups):
         raise ValueError(f"{len(rewards)} rewards but {len(groups)} group ids")

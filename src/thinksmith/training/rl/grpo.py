@@ -110,7 +110,7 @@ def update(
     advantages_N = group_advantages(rollout.rewards, rollout.groups, scale=training.scale_rewards)
     lengths = tuple(len(attempt.trace.token_ids) for attempt in rollout.attempts)
     normaliser = Normaliser(training.loss_type, lengths, max_tokens)
-    kept = [i for i in np.flatnonzero(advantages_N) if lengths[i]]
+    kept = [int(i) for i in np.flatnonzero(advantages_N) if lengths[i]]
     examples = [Example(rollout.attempts[i].trace.prompt_ids, rollout.attempts[i].trace.token_ids) for i in kept]
     totals = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "gap": 0.0, "largest_gap": 0.0, "tokens": 0.0}
     pad_id = policy.tokenizer.pad_token_id or 0

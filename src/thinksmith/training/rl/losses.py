@@ -60,9 +60,9 @@ def clipped_loss(
 ) -> Loss:
     """sum over tokens of w · -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), with r = exp(logprob - old logprob).
 
-    All tensors have one entry per completion token of the micro-batch ([N], natural log). The PPO clip (Schulman et al. 2017,
-    equation 7) token by token; clip_high > clip_low is DAPO's clip-higher. `kl_sum` estimates KL(old || new) with
-    k3 = 1/r - 1 + log r turned round (Schulman 2020): exp(-d) - 1 + d for d = old - new under samples of old.
+    All tensors have one entry per completion token of the micro-batch ([N], natural log). The PPO clip (Schulman et al.
+    2017, arXiv:1707.06347, equation 7) token by token; clip_high > clip_low is DAPO's clip-higher. `kl_sum` estimates
+    KL(old || new) from samples of old by k3 = r - 1 - log r (Schulman 2020, "Approximating KL divergence").
     """
     log_ratio_N = logprobs_N - old_logprobs_N
     ratio_N = torch.exp(log_ratio_N)

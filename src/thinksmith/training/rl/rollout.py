@@ -14,7 +14,7 @@ from thinksmith.verify import verify
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """The attempts of one step. `groups[i]` is the prompt (0-based in the step) of attempt i; `parts[i]` its rewards by name."""
+    """The attempts of one step. `groups[i]` is the prompt (from 0) of attempt i, `parts[i]` its rewards by name."""
 
     attempts: tuple[Attempt, ...]
     groups: tuple[int, ...]

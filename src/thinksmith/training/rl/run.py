@@ -40,7 +40,7 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run came to. `solved_now` are attempts (before, after) at problems that failed before and are solved now."""
+    """What a run came to. `solved_now`: attempts (before, after) at problems that failed before and are solved now."""
 
     folder: Path
     run_id: str
