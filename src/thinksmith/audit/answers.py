@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 
 from thinksmith.audit.segments import Segment
-from thinksmith.verify.expression import NUMBER
+from thinksmith.verify.expression import NUMBER, ExpressionError, evaluate
 from thinksmith.verify.extract import extract
 from thinksmith.verify.math import same_maths
-from thinksmith.verify.number import Number, read_number, same
+from thinksmith.verify.number import Number, read_number
 from thinksmith.verify.remainder import read_remainder
 
 _GROUP = r"\{\s?[0-9]{1,40}\s?\}"
 _WRITTEN = re.compile(
-    rf"(?P<minus>[-−]\s?)?(?P<size>\\[dt]?frac{_GROUP}{_GROUP}|[0-9]{{1,40}}/[0-9]{{1,40}}|{NUMBER})(?![\w^])"
+    rf"(?<![\w.])(?P<minus>[-−]\s?)?(?P<size>\\[dt]?frac{_GROUP}{_GROUP}|[0-9]{{1,40}}/[0-9]{{1,40}}|{NUMBER})(?![\w^])"
 )
 _CLAIMS = re.compile(
     r"(?:=|≈|→|:|\b(?:so|is|are|answer|get|gets|gives|have|be|total|to)|\\boxed\{|\\approx)[\s$*\\(\[{]{0,6}\Z",
@@ -66,7 +66,8 @@ def disagree(thinking: str, segments: list[Segment], answer: str) -> bool | None
     a, b = read_number(final), read_number(answer)
     if a is not None and b is not None:
         return None if abs(a.value) == abs(b.value) else True
-    return True if read_remainder(final) and read_remainder(answer) else None
+    quotients = read_remainder(final), read_remainder(answer)
+    return quotients[0] != quotients[1] if None not in quotients else None
 
 
 def _final_value(thinking: str, segments: list[Segment]) -> str | None:
@@ -104,9 +105,10 @@ def _is(match: re.Match[str], text: str, number: Number) -> bool:
     size = match["size"]
     if number.value.denominator == 1 and ("/" in size or "frac" in size):
         return False
-    read = read_number(size)
-    if read is None:
+    try:
+        value = evaluate(size)
+    except ExpressionError:
         return False
     before = text[max(0, match.start() - 2) : match.start()].rstrip()
     negative = bool(match["minus"]) and not before[-1:].isalnum() and before[-1:] not in (")", "}")
-    return same(number, Number(-read.value if negative else read.value, number.percent))
+    return number.value == (-value if negative else value)

@@ -67,6 +67,8 @@ def audit(trace: Trace | str, problem: Problem | None = None) -> Audit:
     segments = find_segments(text)
     equations = find_equations(text)
     named = extract(trace.answer or text)
+    if named and not trace.answer and named.rule == "bare":
+        named = None  # thinking that is one short line names no answer
     answer = named.text if named else problem.answer if problem else None
     place = first_appearance(text, segments, answer) if answer else None
     kinds = {segment.kind for segment in segments}

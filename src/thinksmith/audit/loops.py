@@ -20,7 +20,7 @@ class Loop:
     at_end: bool
 
 
-def find_loop(text: str, repeats: int = 4, min_words: int = 32) -> Loop | None:
+def find_loop(text: str, repeats: int = 4, min_words: int = 64) -> Loop | None:
     """The longest stretch of at least `min_words` words that says one unit at least `repeats` times on end, or None.
 
     Words are runs of up to 24 letters or digits, and single other characters. Time O(n log n) in the number of words.
@@ -33,6 +33,8 @@ def find_loop(text: str, repeats: int = 4, min_words: int = 32) -> Loop | None:
     while gram * repeats <= 2 * len(sequence):
         for found in _runs(sequence, gram):
             first, length, period = found
+            if not any(words[place].group().isalnum() for place in range(first, first + period)):
+                continue  # a ruled line
             if length >= max(min_words, repeats * period) and (best is None or length > best[1]):
                 best = found
         gram *= 2

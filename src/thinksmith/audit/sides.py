@@ -105,8 +105,8 @@ def right_side(tokens: list[Token], equals: int) -> Side | None:
     last = index
     while last > first and tokens[last - 1].kind == "skip":
         last -= 1
-    after = tokens[index].kind if index < len(tokens) else "line"
-    if last - first > 1 and tokens[last - 1].text in ("*", "**") and after in ("line", "other", "skip", "delimiter"):
+    parted = last < index or index >= len(tokens) or tokens[index].kind in ("line", "other", "delimiter")
+    if last - first > 1 and parted and tokens[last - 1].text in ("*", "**") and tokens[last - 2].kind != "skip":
         return _side(tokens, first, last - 1)  # the end of **bold**
     if last == first or tokens[last - 1].kind in _OPERATORS:
         return None
@@ -229,7 +229,7 @@ def _ends_well(tokens: list[Token], stop: int, *, glued: bool) -> bool:
     if token.kind == "word":
         if glued or len(token.text) == 1 or _WORKS_ON_WHAT_STOOD.fullmatch(token.text):
             return False
-        return token.text != "and" or not _number_at(tokens, stop + 1)  # 5 and 2/3
+        return token.text != "and" or not _fraction_at(tokens, stop + 1)  # 5 and 2/3
     if token.kind == "command":
         return _GOES_ON.fullmatch(token.text) is not None
     if token.kind == "prose":
@@ -244,11 +244,12 @@ def _dots(tokens: list[Token], index: int) -> bool:
     return index > 0 and tokens[index].text == "." and tokens[index - 1].kind in (_OPERATORS | {"other", "skip"})
 
 
-def _number_at(tokens: list[Token], index: int) -> bool:
-    """Whether a number comes next, perhaps after space, a currency sign or a bracket."""
+def _fraction_at(tokens: list[Token], index: int) -> bool:
+    """Whether a fraction comes next, perhaps after space, a currency sign or a bracket."""
     while index < len(tokens) and tokens[index].kind in ("skip", "dollar", "open"):
         index += 1
-    return index < len(tokens) and tokens[index].kind in ("number", "frac")
+    kinds = [token.kind for token in tokens[index : index + 2]]
+    return kinds[:1] == ["frac"] or kinds == ["number", "over"]
 
 
 def _continues_a_number(tokens: list[Token], stop: int, first: int) -> bool:
@@ -261,7 +262,7 @@ def _continues_a_number(tokens: list[Token], stop: int, first: int) -> bool:
     thousands = (
         tokens[stop].text == "," and tokens[first].kind == "number" and re.fullmatch(r"\d{3}", tokens[first].text)
     )
-    return bool(thousands) or tokens[stop].text == "and"
+    return bool(thousands) or (tokens[stop].text == "and" and _fraction_at(tokens, first))
 
 
 def _side(tokens: list[Token], first: int, last: int) -> Side | None:

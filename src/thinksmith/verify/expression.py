@@ -106,6 +106,8 @@ def literal(text: str) -> Fraction:
     mantissa, _, ten = digits.lower().partition("e")
     if len(mantissa) > MAX_DIGITS:
         raise ExpressionError(f"a number of more than {MAX_DIGITS:,} digits")
+    if mantissa.isdigit() and not ten:
+        return Fraction(int(mantissa))
     if len(ten) > 5 or abs(int(ten or "0")) > MAX_TEN:
         raise ExpressionError(f"a power of ten beyond {MAX_TEN:,}")
     return _bounded(Fraction(mantissa) * Fraction(10) ** int(ten or "0"))
