@@ -6,9 +6,15 @@ import re
 import struct
 from typing import Any, get_args
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from thinksmith.records import Attempt, Finish, Problem, Sampling, Status, ThinkingStatus, Trace, Verdict
+
+# The laws say nothing of speed, and a store may be shared by the examples of a test.
+patient = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 
 # Every code point, lone surrogates and NUL included, and often those that have a meaning for the store.
 texts = st.text(st.one_of(st.characters(), st.characters(categories=["Cs"]), st.sampled_from("\x00\u241b\u2028\x85d0")))

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from store_records import attempts, numbered, without_pairs
+from store_records import attempts, numbered, patient, without_pairs
 
 from thinksmith.errors import UserError
 from thinksmith.records import Attempt
@@ -21,7 +21,6 @@ from thinksmith.store.export import export, read_jsonl
 from thinksmith.store.store import Store
 
 batches = st.lists(attempts, max_size=4, unique_by=lambda a: (a.problem.id, a.sample))
-shared_store = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def run(store: Store) -> str:
     return run
 
 
-@shared_store
+@patient
 @given(batch=batches)
 def test_jsonl_gives_the_attempts_back(store: Store, tmp_path: Path, batch: list[Attempt]) -> None:
     assume(without_pairs(batch))
@@ -58,7 +57,7 @@ def clean(value: Any) -> Any:
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value
 
 
-@shared_store
+@patient
 @given(batch=batches)
 def test_parquet_holds_every_field(store: Store, tmp_path: Path, batch: list[Attempt]) -> None:
     assume(without_pairs(batch))

@@ -110,7 +110,7 @@ def open_at(url: str, start_at: float) -> None:
 
 
 def test_many_processes_make_the_store_at_once(store_url: str) -> None:
-    for attempt in range(3):
+    for attempt in range(5):
         url = store_url if "://" in store_url else f"{store_url}{attempt}"
         start_at = time.time() + 0.1
         children = [forked.Process(target=open_at, args=(url, start_at)) for _ in range(6)]

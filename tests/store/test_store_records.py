@@ -10,9 +10,9 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from store_records import attempts, numbered, problems, texts
+from store_records import attempts, numbered, patient, problems, texts
 
 from thinksmith.errors import UserError
 from thinksmith.records import Attempt, Problem, Trace, Verdict
@@ -20,20 +20,21 @@ from thinksmith.store.attempts import pack_floats, problem_row, unpack_floats
 from thinksmith.store.schema import escape, unescape
 from thinksmith.store.store import Store
 
-shared_store = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-
+@patient
 @given(texts)
 def test_escaped_text_is_utf8_without_nul_and_comes_back(text: str) -> None:
     assert b"\x00" not in escape(text).encode("utf-8")
     assert unescape(escape(text)) == text
 
 
+@patient
 @given(texts, texts)
 def test_different_texts_stay_different(one: str, other: str) -> None:
     assert (escape(one) == escape(other)) == (one == other)
 
 
+@patient
 @given(st.lists(st.floats(width=32)))
 def test_float32_numbers_take_four_bytes_each_and_come_back(values: list[float]) -> None:
     packed, dtype = pack_floats(values)
@@ -41,6 +42,7 @@ def test_float32_numbers_take_four_bytes_each_and_come_back(values: list[float])
     assert str(unpack_floats(packed, dtype)) == str(tuple(values))  # as text: NaN equals NaN, and -0.0 differs from 0.0
 
 
+@patient
 @given(st.lists(st.floats(allow_nan=False)))
 def test_other_floats_come_back_exactly(values: list[float]) -> None:
     packed, dtype = pack_floats(values)
@@ -49,7 +51,7 @@ def test_other_floats_come_back_exactly(values: list[float]) -> None:
         assert dtype == "<f8"
 
 
-@shared_store
+@patient
 @given(batch=st.lists(attempts, max_size=4, unique_by=lambda a: (a.problem.id, a.sample)))
 def test_attempts_come_back_exactly(store: Store, batch: list[Attempt]) -> None:
     run = store.start_run("eval", "any", "tiny")
@@ -61,7 +63,7 @@ def test_attempts_come_back_exactly(store: Store, batch: list[Attempt]) -> None:
     assert all(store.attempt(str(one.id)) == one for one in stored)
 
 
-@shared_store
+@patient
 @given(name=texts, model=texts, value=texts)
 def test_a_run_takes_any_text(store: Store, name: str, model: str, value: str) -> None:
     run_id = store.start_run("eval", name, model, config={value: [value]})
@@ -82,11 +84,13 @@ def test_nan_comes_back(store: Store) -> None:
     assert str(one.attempt.trace.logprobs) == "(nan, -inf)"
 
 
+@patient
 @given(problems, problems)
 def test_only_equal_problems_share_a_hash(one: Problem, other: Problem) -> None:
     assert (problem_row(one)["hash"] == problem_row(other)["hash"]) == (repr(one) == repr(other))
 
 
+@patient
 @given(problems, texts)
 def test_the_hash_covers_every_field(problem: Problem, text: str) -> None:
     for name in ("id", "prompt", "answer", "kind"):

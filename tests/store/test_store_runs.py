@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_records import numbered
+from store_records import numbered, patient
 
 from thinksmith.errors import UserError
 from thinksmith.records import Status
@@ -84,6 +84,7 @@ def test_what_can_be_continued(store: Store) -> None:
     assert store.find_run("grpo", key) is None
 
 
+@patient
 @given(st.lists(st.text(), min_size=4, max_size=4), st.lists(st.text(), min_size=4, max_size=4))
 def test_config_hash_separates_its_parts(one: list[str], other: list[str]) -> None:
     assert (config_hash(*one) == config_hash(*other)) == (one == other)

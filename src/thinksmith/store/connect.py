@@ -9,13 +9,15 @@ seconds to make.
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 
 from thinksmith.errors import UserError
 from thinksmith.store import schema
@@ -139,7 +141,7 @@ def _create(connection: Connection) -> None:
     """All tables in one transaction, under a lock: two processes may open a new store at the same moment."""
     connection.rollback()  # ends the look at the tables: the log's mode cannot change inside a transaction
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
@@ -147,3 +149,21 @@ def _create(connection: Connection) -> None:
     if not connection.scalar(select(schema.meta.c.value)):
         connection.execute(schema.meta.insert(), {"key": "schema_version", "value": str(schema.SCHEMA_VERSION)})
     connection.commit()
+
+
+def _write_ahead(connection: Connection) -> None:
+    """Give the new file its write-ahead log.
+
+    SQLite does not wait for other openers here, whatever its timeout, so we do.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            return
+        except OperationalError as error:
+            code = getattr(error.orig, "sqlite_errorcode", 0)
+            if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        connection.rollback()
+        time.sleep(0.01)
