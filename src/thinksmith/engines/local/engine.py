@@ -1,0 +1,270 @@
+"""The local engine: continuous batching over the policy's live weights, in this process.
+
+One thread owns the batch. It starts with the first request, decodes while there is anything to decode, and ends soon
+after. Callers hand it jobs and wait for their futures; traces are put together in the caller's thread, so the
+decode loop is not held up by text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+import torch
+
+from thinksmith.engines.contract import Delta, EngineInfo
+from thinksmith.engines.local.attention import register
+from thinksmith.engines.local.batch import Batch
+from thinksmith.engines.local.rows import Closing, Job, Listener, Row, Watch, opened_in, still_thinks, trace_of
+from thinksmith.errors import UserError
+from thinksmith.policy.policy import Policy
+from thinksmith.records import Request, Sampling, Trace
+from thinksmith.thinking import Piece
+
+SLOTS = 256
+LINGER = 1.0  # seconds that the thread waits for more before it ends
+
+
+class LocalEngine:
+    """Samples a policy; fulfils `thinksmith.engines.contract.Engine`.
+
+    `slots`: the most samples decoded at one time (default 256). It decodes fewer while their keys and values would not
+    fit into half of the free memory; the rest waits.
+
+    It reads the policy's own weights, so after a training step the next request is answered by the new ones; nothing is
+    copied. Do not train while requests run. While it decodes, the model is in evaluation mode; the mode is put back.
+
+    Why a sample ended (`Trace.finish`): `stop` at an end-of-turn id or a stop string (which is not part of the text);
+    `length` at `max_tokens` or the end of the context; `budget` if the tokens ran out while, or right after, the end of
+    the thinking was forced, so that no answer could come; `error` with the reason in `Trace.error`.
+
+    When `max_thinking_tokens` are reached, the end tag on a line of its own is forced (its tokens come on top of the
+    budget) and the model goes on with its answer. Forced tokens are in `token_ids` with the log-probability that the
+    model gives them; it did not choose them, so training should leave them out. `min_thinking_tokens` withholds the end
+    tag and the end of turn until so many tokens were sampled.
+    """
+
+    def __init__(self, policy: Policy, *, slots: int | None = None) -> None:
+        if slots is not None and slots < 1:
+            raise UserError(f"slots must be at least 1, not {slots}")
+        register(policy.model, policy.name)
+        self._policy = policy
+        self._slots = slots or SLOTS
+        self._batch = Batch(policy, self._slots)
+        self._closing: Closing | None = None
+        self._changed = threading.Condition()  # guards all below
+        self._inbox: deque[Job] = deque()
+        self._pending = 0  # rows that were asked for and have not ended
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def info(self) -> EngineInfo:
+        policy = self._policy
+        return EngineInfo(
+            name=policy.name,
+            weights_hash=policy.weights_hash(),
+            context_length=policy.context_length,
+            logprobs=True,
+            prefill=True,
+            token_ids=True,
+            budget=True,
+        )
+
+    @property
+    def room(self) -> int:
+        """Requests that it wants now: enough that a slot never waits for one."""
+        return max(0, 2 * self._slots - self._pending)
+
+    async def sample(self, request: Request) -> list[Trace]:
+        """The request's traces. Raises UserError for a request that can never work; cancelling frees its slots."""
+        job = self._submit(request)
+        try:
+            rows = await asyncio.wrap_future(job.done)
+        finally:
+            job.done.cancel()
+        return [trace_of(self._policy, row) for row in rows]
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        """Pieces of the one completion as they are sampled (prefill not included), then the trace."""
+        if request.n != 1:
+            raise UserError(f"only one completion can be streamed, not n={request.n}")
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[list[Piece] | None] = asyncio.Queue()
+
+        def hand_over(found: list[Piece] | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(pieces.put_nowait, found)
+
+        job = self._submit(request, hand_over)
+        job.done.add_done_callback(lambda _: hand_over(None))
+        try:
+            while (found := await pieces.get()) is not None:
+                for piece in found:
+                    yield Delta(piece.part, piece.text)
+            yield Delta("done", trace=trace_of(self._policy, job.done.result()[0]))
+        finally:
+            job.done.cancel()
+
+    def sample_all(self, requests: Sequence[Request]) -> list[list[Trace]]:
+        """The traces of every request, in order. Blocks; Ctrl-C cancels what is left."""
+        jobs: list[Job] = []
+        try:
+            for request in requests:
+                jobs.append(self._prepare(request))  # noqa: PERF401  what was prepared is cancelled if a later one fails
+            self._enqueue(jobs)
+            return [[trace_of(self._policy, row) for row in job.done.result()] for job in jobs]
+        finally:
+            for job in jobs:
+                job.done.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel what runs and give the memory back. The engine takes no more requests."""
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """The same for callers without an event loop."""
+        with self._changed:
+            self._closed = True
+            thread = self._thread
+            self._changed.notify_all()
+        if thread is not None:
+            thread.join()
+        self._batch.release()
+
+    def release(self) -> None:
+        """Give the cache's memory back until the next request; for before a backward pass. Nothing may be running."""
+        with self._changed:
+            if self._pending:
+                raise RuntimeError("requests are running")
+            self._batch.release()
+
+    def _submit(self, request: Request, listener: Listener | None = None) -> Job:
+        job = self._prepare(request, listener)
+        self._enqueue([job])
+        return job
+
+    def _prepare(self, request: Request, listener: Listener | None = None) -> Job:
+        """Render and check a request. Raises UserError."""
+        check_sampling(request.sampling)
+        if request.n < 1:
+            raise UserError(f"n must be at least 1, not {request.n}")
+        policy = self._policy
+        if request.messages:
+            rendered = policy.render(request.messages, request.prefill)
+            prompt, opened = rendered.ids, rendered.opened
+        else:
+            tail = policy.tokenizer(request.prefill, add_special_tokens=False)["input_ids"] if request.prefill else ()
+            prompt = (*request.token_ids, *tail)
+            if not all(0 <= token < policy.vocab_size for token in prompt):
+                raise UserError(f"token_ids must lie between 0 and {policy.vocab_size - 1} for model {policy.name}")
+            opened = opened_in(policy.decode(prompt), policy.tags) or request.prefill
+        job = Job(request, prompt, opened, still_thinks(opened, policy.tags), listener)
+        limit = min(request.sampling.max_tokens, policy.context_length - len(prompt))
+        job.rows = [Row(job, index, limit, self._watch(job)) for index in range(request.n)]
+        if limit < 1:
+            for row in job.rows:
+                row.end("error", f"the prompt has {len(prompt)} tokens and the context ends at {policy.context_length}")
+        return job
+
+    def _watch(self, job: Job) -> Watch | None:
+        if not Watch.wanted(job):
+            return None
+        self._closing = self._closing or Closing.of(self._policy)
+        return Watch(self._policy, job, self._closing)
+
+    def _enqueue(self, jobs: Sequence[Job]) -> None:
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            for job in jobs:
+                job.settle()
+                if not job.done.done():
+                    self._inbox.append(job)
+                    self._pending += len(job.rows)
+            if self._inbox and self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="thinksmith-engine", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    @torch.no_grad()  # not inference_mode: its tensors would poison training if a model kept one
+    def _run(self) -> None:
+        """The thread: take what came, fill free slots, decode one token, settle what ended."""
+        waiting: deque[Row] = deque()
+        while self._next(waiting):
+            training = self._policy.model.training
+            self._policy.model.eval()
+            try:
+                while self._collect(waiting):
+                    self._advance(waiting)
+            finally:
+                self._policy.model.train(training)
+
+    def _next(self, waiting: deque[Row]) -> bool:
+        """Wait for work; False once there was none for a while, and the thread is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._inbox or self._closed, LINGER)
+            if self._inbox and not self._closed:
+                return True
+            for job in self._inbox:
+                job.done.cancel()
+            self._inbox.clear()
+            self._thread = None
+            return False
+
+    def _collect(self, waiting: deque[Row]) -> bool:
+        """Move new jobs' rows to the queue, and take out what was cancelled; is there anything to do?"""
+        with self._changed:
+            for job in self._inbox:
+                waiting.extend(job.rows)
+            self._inbox.clear()
+            closed = self._closed
+        gone = {id(row) for row in (*self._batch.rows, *waiting) if closed or row.job.done.cancelled()}
+        if gone:
+            out = self._batch.drop(row for row in self._batch.rows if id(row) in gone)
+            out += [row for row in waiting if id(row) in gone]
+            left = [row for row in waiting if id(row) not in gone]
+            waiting.clear()
+            waiting.extend(left)
+            for row in out:
+                row.job.done.cancel()
+            self._count_off(len(out))
+        return bool(waiting or self._batch.rows)
+
+    def _advance(self, waiting: deque[Row]) -> None:
+        try:
+            ended = self._batch.admit(waiting)
+            if self._batch.rows:
+                ended += self._batch.step()
+        except Exception as error:  # nobody waits on this thread: tell those who wait for its rows
+            for row in self._batch.rows:
+                row.end("error", f"{type(error).__name__}: {error}")
+            ended = self._batch.drop(list(self._batch.rows))
+            self._batch.release()
+        self._count_off(len(ended))
+        for row in ended:
+            if row.watch is not None:
+                row.watch.last(row)
+            row.job.settle()
+
+    def _count_off(self, rows: int) -> None:
+        with self._changed:
+            self._pending -= rows
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Raises UserError for numbers that mean nothing."""
+    rules = (
+        (sampling.temperature >= 0, "temperature must be 0 or more"),
+        (0 < sampling.top_p <= 1, "top_p must lie in (0, 1]"),
+        (sampling.top_k >= 0, "top_k must be 0 (off) or more"),
+        (0 <= sampling.min_p <= 1, "min_p must lie in [0, 1]"),
+        (sampling.max_tokens >= 1, "max_tokens must be at least 1"),
+        ((sampling.max_thinking_tokens or 0) >= 0, "max_thinking_tokens must be 0 or more"),
+        (sampling.min_thinking_tokens >= 0, "min_thinking_tokens must be 0 or more"),
+    )
+    for holds, rule in rules:
+        if not holds:
+            raise UserError(rule)

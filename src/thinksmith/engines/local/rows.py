@@ -1,0 +1,237 @@
+"""Bookkeeping of what is sampled: a job is a request, a row is one of its samples.
+
+Only Python lists and numbers here; the tensors are in `batch.py`. Most rows need nothing but their count of tokens;
+those with a thinking budget, stop strings or a listener have a `Watch`, which reads along.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import torch
+
+from thinksmith.policy.policy import Policy
+from thinksmith.records import Finish, Request, Trace
+from thinksmith.thinking import TURN, Piece, Splitter, Tags, TokenSplitter, _Detokeniser
+
+Listener = Callable[[list[Piece]], None]
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A request on its way. `done` resolves to its rows, in order; cancelling it takes them out of the batch."""
+
+    request: Request
+    prompt: tuple[int, ...]
+    opened: str
+    thinks: bool  # the prompt leaves a thinking block open
+    listener: Listener | None = None
+    done: Future[list[Row]] = field(default_factory=Future)
+    started: float = field(default_factory=time.perf_counter)
+    rows: list[Row] = field(default_factory=list)
+
+    def settle(self) -> None:
+        """Resolve `done` if every row has ended."""
+        if all(row.finish for row in self.rows) and not self.done.done():
+            self.done.set_result(self.rows)
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """One sample. `finish` is None while it runs; `text` is set where a stop string cuts the completion."""
+
+    job: Job
+    index: int
+    limit: int  # tokens that it may still sample
+    watch: Watch | None = None
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: Finish | None = None
+    text: str | None = None
+    error: str = ""
+    ended: float = 0.0
+
+    def end(self, finish: Finish, error: str = "") -> None:
+        self.finish = finish
+        self.error = error
+        self.ended = time.perf_counter()
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How a model's thinking ends, as tokens: what is forced, and what is withheld."""
+
+    force: tuple[int, ...]
+    withhold: torch.Tensor
+
+    @classmethod
+    def of(cls, policy: Policy) -> Closing:
+        """Forced: the end tag on a line of its own. Withheld: its first token, any with all of it, ends of turn."""
+        end = policy.tags.end
+        lone, broken = (policy.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (end, "\n" + end))
+        whole = {number for piece, number in policy.tokenizer.get_vocab().items() if end in piece}
+        return cls(tuple(broken), torch.tensor(sorted({lone[0], *whole, *policy.eos_ids}), device=policy.device))
+
+
+class Watch:
+    """Reads one row as it grows: stop strings, the thinking budget, a listener.
+
+    The thinking is only taken apart when its length may matter, that is from token number `max_thinking_tokens` on.
+    """
+
+    def __init__(self, policy: Policy, job: Job, closing: Closing) -> None:
+        sampling = job.request.sampling
+        self._stop = tuple(filter(None, sampling.stop))
+        self._listener = job.listener
+        self._budget = sampling.max_thinking_tokens
+        self._minimum = sampling.min_thinking_tokens
+        self._closing = closing
+        self._tokens = TokenSplitter(policy.decode, policy.tags, job.thinks)
+        self._fed = 0  # tokens that _tokens has seen
+        self._text = _Text(policy, job.opened) if self._stop or self._listener else None
+        self._forced_to = 0  # tokens up to the end of what was forced last
+        self.force: list[int] = []  # what comes next, whatever the model says
+
+    @staticmethod
+    def wanted(job: Job) -> bool:
+        sampling = job.request.sampling
+        budget = sampling.max_thinking_tokens is not None or sampling.min_thinking_tokens > 0
+        return budget or any(sampling.stop) or job.listener is not None
+
+    def before(self, row: Row) -> torch.Tensor | None:
+        """The next token is due: put it into `force` if it is not free; return the ids that it must not be."""
+        count = len(row.tokens)
+        due = self._budget is not None and not self.force and count >= max(self._budget, self._forced_to)
+        if due and self._open(row) and self._tokens.thinking_tokens >= (self._budget or 0):
+            self.force = list(self._closing.force)
+            self._forced_to = count + len(self.force)
+        return self._closing.withhold if count < self._minimum and self._open(row) else None
+
+    def after(self, row: Row) -> None:
+        """The row has a new token."""
+        if self.force:
+            self.force.pop(0)
+        if self._text is not None:
+            at, pieces = self._text.feed(row.tokens[-1], self._stop)
+            if self._listener and pieces:
+                self._listener(pieces)
+            if at is not None:
+                row.text = self._text.text[:at]
+                row.end("stop")
+
+    def cut_by_budget(self, row: Row) -> bool:
+        """Did the row run out of tokens while the end of its thinking was forced, or right after?"""
+        return 0 < len(row.tokens) <= self._forced_to
+
+    def last(self, row: Row) -> None:
+        """The row has ended: hand out what was held back."""
+        if self._text is not None and self._listener:
+            self._listener(self._text.finish(row.text))
+
+    def _open(self, row: Row) -> bool:
+        for token in row.tokens[self._fed :]:
+            self._tokens.feed(token)
+        self._fed = len(row.tokens)
+        return self._tokens.status == "truncated"
+
+
+class _Text:
+    """A completion as text while it grows, and its pieces; what may become a stop string is held back."""
+
+    def __init__(self, policy: Policy, opened: str) -> None:
+        self._detokeniser = _Detokeniser(policy.decode)
+        self._splitter = Splitter(policy.tags)
+        self._splitter.feed(opened)
+        self.text = ""
+        self._shown = 0
+
+    def feed(self, token: int, stops: Sequence[str]) -> tuple[int | None, list[Piece]]:
+        """Take a token; return where a stop string begins (None: nowhere) and the pieces that are settled."""
+        old = len(self.text)
+        self.text += self._detokeniser.feed(token)
+        found = [at for stop in stops if (at := self.text.find(stop, max(0, old - len(stop) + 1))) >= 0]
+        if found:
+            return min(found), []
+        safe = min((_tail(self.text, stop) for stop in stops), default=len(self.text))
+        pieces = self._splitter.feed(self.text[self._shown : safe])
+        self._shown = max(safe, self._shown)
+        return None, pieces
+
+    def finish(self, cut: str | None) -> list[Piece]:
+        if cut is None:
+            self.text += self._detokeniser.finish()
+            cut = self.text
+        return self._splitter.feed(cut[self._shown :]) + self._splitter.finish()
+
+
+def _tail(text: str, stop: str) -> int:
+    """Where the longest end of `text` begins that is a beginning of `stop`."""
+    for length in range(min(len(stop) - 1, len(text)), 0, -1):
+        if text.endswith(stop[:length]):
+            return len(text) - length
+    return len(text)
+
+
+def trace_of(policy: Policy, row: Row) -> Trace:
+    """The record of an ended row.
+
+    Thinking and answer are those of the whole turn, prefill included; `thinking_tokens` and `answer_tokens` count what
+    was sampled, as TokenSplitter counts: their sum is the number of sampled tokens.
+    """
+    job = row.job
+    shown = len(row.tokens) - bool(row.tokens and row.tokens[-1] in policy.eos_ids)
+    completion = policy.decode(row.tokens[:shown]) if row.text is None else row.text
+    splitter = Splitter(policy.tags)
+    splitter.feed(job.opened)
+    splitter.feed(completion)
+    splitter.finish()
+    thinking_tokens = len(row.tokens)
+    if splitter.answer_from is not None:
+        thinking_tokens = _tokens_before(policy, row.tokens, splitter.answer_from - len(job.opened))
+    return Trace(
+        thinking=splitter.thinking,
+        answer=splitter.answer,
+        thinking_status=splitter.status,
+        token_ids=tuple(row.tokens),
+        logprobs=tuple(row.logprobs),
+        thinking_tokens=thinking_tokens,
+        answer_tokens=len(row.tokens) - thinking_tokens,
+        finish=row.finish or "error",
+        model=policy.name,
+        sampling=job.request.sampling,
+        seconds=row.ended - job.started,
+        prompt_tokens=len(job.prompt),
+        prompt_ids=job.prompt,
+        opened=job.opened,
+        completion=completion,
+        error=row.error,
+    )
+
+
+def _tokens_before(policy: Policy, tokens: Sequence[int], border: int) -> int:
+    """How many tokens begin before character `border`; the text of a prefix only ever grows, so halving finds it."""
+    if border <= 0:
+        return 0
+    return bisect_left(
+        range(len(tokens)), border, key=lambda count: len(policy.decode(tokens[:count]).rstrip("\ufffd"))
+    )
+
+
+def opened_in(prompt: str, tags: Tags) -> str:
+    """How the assistant's turn begins in a prompt given as text; "" if no thinking stands at its start."""
+    turn = TURN.split(prompt)[-1].lstrip()
+    if turn.startswith(tuple(tags.starts)):
+        return turn
+    return tags.start if turn.rstrip().endswith(tags.start) else ""
+
+
+def still_thinks(opened: str, tags: Tags) -> bool:
+    """Does a turn that begins so leave thinking open?"""
+    splitter = Splitter(tags)
+    splitter.feed(opened)
+    splitter.finish()
+    return splitter.status == "truncated"

@@ -1,0 +1,195 @@
+"""Loads a policy by name: an embedded model, a folder, or a hub id."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import huggingface_hub
+import torch
+import transformers
+from safetensors import SafetensorError
+
+from thinksmith import models
+from thinksmith.errors import UserError
+from thinksmith.policy.policy import Policy
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_policy(name: str, device: str | None = None, dtype: str | None = None) -> Policy:
+    """The model `name` in memory, in evaluation mode.
+
+    `name`: `tiny` or `tiny-base`, a folder, or a hub id (`owner/name`), which is downloaded if it is not in the local
+    cache. `device`: as torch names it; by default the GPU if there is one. `dtype`: `float32`, `bfloat16` or `float16`;
+    by default bfloat16 on a GPU and float32 on a CPU. Raises UserError for whatever cannot be loaded.
+    """
+    place = _device(device)
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}: use one of {', '.join(DTYPES)}")
+    number = DTYPES[dtype] if dtype else torch.bfloat16 if place.type == "cuda" else torch.float32
+    source = _source(name)
+    with _readable(name, source), _quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            source, dtype=number, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    _check_complete(name, report)
+    if max(len(tokenizer), 1) > model.get_input_embeddings().num_embeddings:
+        raise UserError(f"model {name}: its tokenizer has more entries than the model; the folder mixes two models")
+    return Policy(model.to(place).eval(), tokenizer, name)
+
+
+def _device(device: str | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(f"device {device!r} is not usable here; use cpu" + _gpu_hint()) from None
+    return place
+
+
+def _gpu_hint() -> str:
+    return " or cuda" if torch.cuda.is_available() else ""
+
+
+def _source(name: str) -> str:
+    """The local folder that holds the model."""
+    if name in models.EMBEDDED:
+        folder = models.path(name)
+        if not (folder / "config.json").is_file():
+            raise UserError(
+                f"the embedded model {name} is not in this installation: install the thinksmith wheel again"
+            )
+        return str(folder)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(name, folder)
+        return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        near = difflib.get_close_matches(name, models.EMBEDDED, n=1, cutoff=0.4)
+        hint = (
+            f"did you mean {near[0]}?"
+            if near
+            else f"use {', '.join(models.EMBEDDED)}, a folder, or a hub id owner/name"
+        )
+        raise UserError(f"no model {name!r}: it is neither embedded nor a folder; {hint}")
+    return _from_hub(name)
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    """Say what a folder lacks before transformers goes looking for it elsewhere."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"folder {name} holds no config.json: name a folder in Hugging Face format")
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise UserError(f"folder {name} holds no tokenizer (tokenizer.json): copy the one the model was trained with")
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"folder {name} holds no weights (*.safetensors); convert other formats first")
+
+
+def _from_hub(name: str) -> str:
+    """Find the repository in the local cache, or download it."""
+    wanted = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+    try:
+        try:
+            return str(huggingface_hub.snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        except huggingface_hub.errors.LocalEntryNotFoundError:
+            _check_online(name)
+            return str(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+    except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.HFValidationError) as error:
+        missing = isinstance(error, huggingface_hub.errors.RepositoryNotFoundError)
+        reason = "no such public repository" if missing else _line(error)
+        raise UserError(f"model {name!r} is not a folder here, and the hub says: {reason}") from None
+    except OSError as error:
+        raise UserError(f"model {name!r} could not be downloaded: {_line(error)}") from None
+
+
+def _check_online(name: str) -> None:
+    """One short look, because the hub's client retries for half a minute."""
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE", "") not in ("", "0")
+    if not offline:
+        try:
+            httpx.head(huggingface_hub.constants.ENDPOINT, timeout=5.0)
+            return
+        except httpx.HTTPError:
+            pass
+    where = "downloads are switched off" if offline else f"{huggingface_hub.constants.ENDPOINT} cannot be reached"
+    raise UserError(f"model {name!r} is neither a folder nor in the local hub cache, and {where}")
+
+
+@contextmanager
+def _readable(name: str, source: str) -> Iterator[None]:
+    """Turn the ways in which a model folder can be broken into one line."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise UserError(f"model {name}: {_broken_shard(source)} is corrupt ({_line(error)}); copy it again") from None
+    except UnicodeDecodeError:
+        raise UserError(f"model {name}: {_not_utf8(source)} is not UTF-8 text; copy it again") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"model {name}: a JSON file of {source} is malformed ({_line(error)})") from None
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError) as error:
+        broken = _not_utf8(source, default="")
+        reason = f"{broken} is not UTF-8 text" if broken else _line(error)
+        raise UserError(f"model {name} cannot be loaded from {source}: {reason}") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading has its own way of reporting; transformers' bars and tables would stand in it."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _check_complete(name: str, report: dict[str, Any]) -> None:
+    """Weights that are missing would be random numbers, silently."""
+    for kind in ("missing_keys", "mismatched_keys"):
+        if keys := sorted(map(str, report.get(kind) or ())):
+            raise UserError(f"model {name}: {len(keys)} weights are {kind[:-5]}, the first is {keys[0]}")
+
+
+def _broken_shard(source: str) -> str:
+    from safetensors import safe_open
+
+    for shard in sorted(Path(source).glob("*.safetensors")):
+        try:
+            with safe_open(str(shard), framework="pt") as handle:
+                handle.keys()
+        except (SafetensorError, OSError):
+            return shard.name
+    return "a weights file"
+
+
+def _not_utf8(source: str, default: str = "a text file") -> str:
+    for file in sorted(Path(source).glob("*.json")) + sorted(Path(source).glob("*.jinja")):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return file.name
+        except OSError:
+            continue
+    return default
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error, short enough to stand inside one of ours."""
+    text = str(error).strip() or type(error).__name__
+    line = text.splitlines()[0].rstrip(".:")
+    return line if len(line) <= 200 else line[:197] + "..."

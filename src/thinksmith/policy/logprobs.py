@@ -1,0 +1,87 @@
+"""Log-probabilities of given tokens without a tensor of sequence × vocabulary.
+
+The decoder runs once over the padded batch; its output layer then runs over the wanted positions only, in chunks, and
+each chunk is computed again in the backward pass. So at most `chunk_tokens` rows of logits exist at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+CHUNK_ELEMENTS = 1 << 24  # logits in one chunk: 64 MB in float32
+
+
+@dataclass(frozen=True, slots=True)
+class LogProbs:
+    """`logprobs_BT[b, t]` = log p(ids[b, t] | ids[b, :t]) in nats at temperature 1, 0 where it was not asked for.
+
+    `entropy_BT`: of the distribution that position t was drawn from, in nats; None unless asked for.
+    """
+
+    logprobs_BT: torch.Tensor
+    entropy_BT: torch.Tensor | None = None
+
+
+def sequence_logprobs(
+    model: Any,
+    ids_BT: torch.Tensor,
+    where_BT: torch.Tensor,
+    *,
+    entropy: bool = False,
+    chunk_tokens: int | None = None,
+) -> LogProbs:
+    """Score the tokens at `where_BT` (bool; False at position 0, which has nothing before it) of `ids_BT` (int64).
+
+    Sequences are padded on the right with any valid id. No attention mask is needed: in a causal model nothing before
+    the padding sees it. Differentiable with respect to the weights, also through the entropy where it is asked for.
+    The softmax is taken in float32. `chunk_tokens` bounds the rows of logits that exist at one time.
+    """
+    if bool(where_BT[:, 0].any()):
+        raise ValueError("the first token of a sequence has no log-probability")
+    hidden_BTD = model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
+    hidden_ND = hidden_BTD[:, :-1][where_BT[:, 1:]]
+    target_N = ids_BT[:, 1:][where_BT[:, 1:]]
+    rows = chunk_tokens or max(1, CHUNK_ELEMENTS // model.get_output_embeddings().weight.shape[0])
+    # Recomputation pays only if there is more than one chunk to save.
+    saving = torch.is_grad_enabled() and len(target_N) > rows
+    parts = []
+    for hidden_CD, target_C in zip(torch.split(hidden_ND, rows), torch.split(target_N, rows), strict=True):
+        if saving:
+            parts.append(checkpoint(_score, model, hidden_CD, target_C, entropy, use_reentrant=False))
+        else:
+            parts.append(_score(model, hidden_CD, target_C, entropy))
+    scores_N2 = torch.cat(parts) if parts else hidden_ND.new_zeros(0, 2, dtype=torch.float32)
+    logprobs_BT = _scatter(scores_N2[:, 0], where_BT)
+    return LogProbs(logprobs_BT, _scatter(scores_N2[:, 1], where_BT) if entropy else None)
+
+
+def head_logits(model: Any, hidden_ND: torch.Tensor) -> torch.Tensor:
+    """The model's logits in float32 for decoder outputs, with what some architectures do after the output layer."""
+    logits_NV: torch.Tensor = model.get_output_embeddings()(hidden_ND).float()
+    config = model.config.get_text_config()
+    if scale := getattr(config, "logit_scale", None):  # Cohere
+        logits_NV = logits_NV * scale
+    if divisor := getattr(config, "logits_scaling", None):  # Granite
+        logits_NV = logits_NV / divisor
+    if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2 and 3
+        logits_NV = torch.tanh(logits_NV / cap) * cap
+    return logits_NV
+
+
+def _score(model: Any, hidden_CD: torch.Tensor, target_C: torch.Tensor, entropy: bool) -> torch.Tensor:
+    """Log-probability and entropy of each row, stacked in the last dimension (entropy 0 if not wanted)."""
+    logits_CV = head_logits(model, hidden_CD)
+    total_C = logits_CV.logsumexp(-1)
+    logprobs_C = logits_CV.gather(-1, target_C[:, None])[:, 0] - total_C
+    if not entropy:
+        return torch.stack((logprobs_C, torch.zeros_like(logprobs_C)), -1)
+    mean_C = ((logits_CV - total_C[:, None]).exp() * logits_CV).sum(-1)
+    return torch.stack((logprobs_C, total_C - mean_C), -1)
+
+
+def _scatter(values_N: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(where_BT.shape, dtype=values_N.dtype, device=values_N.device).masked_scatter(where_BT, values_N)

@@ -1,0 +1,124 @@
+"""The model in memory: one copy of the weights that is sampled, trained and asked for log-probabilities."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from thinksmith.errors import UserError
+from thinksmith.policy.logprobs import LogProbs, sequence_logprobs
+from thinksmith.records import Message
+from thinksmith.thinking import Tags, detect_tags
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt as the model gets it. `opened`: how the assistant's turn begins, by the template and the prefill."""
+
+    ids: tuple[int, ...]
+    opened: str
+    text: str
+
+
+class Policy:
+    """A causal language model with its tokenizer.
+
+    There is one copy of the weights: the local engine reads `model` while training updates it. Whoever changes the
+    weights calls `touch`, so that `weights_hash` is computed anew.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self._hash = ""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.model.device)
+
+    @cached_property
+    def tags(self) -> Tags:
+        """The tags of the model's thinking, as its chat template writes them."""
+        return detect_tags(self.tokenizer.chat_template or "")
+
+    @cached_property
+    def eos_ids(self) -> frozenset[int]:
+        """The ids that end a turn, from the generation config, the config and the tokenizer."""
+        found: set[int] = set()
+        for ids in (
+            getattr(self.model.generation_config, "eos_token_id", None),
+            getattr(self.model.config, "eos_token_id", None),
+            self.tokenizer.eos_token_id,
+        ):
+            found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
+        return frozenset(found)
+
+    @cached_property
+    def context_length(self) -> int:
+        """The most tokens that the model takes, prompt and completion together."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Rows of the embedding; ids lie below it."""
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+    def render(self, messages: Sequence[Message], prefill: str = "") -> Rendered:
+        """The prompt of a chat: the model's template with its generation prompt, then `prefill`.
+
+        Raises UserError if the model has no chat template or the template refuses the messages.
+        """
+        if not self.tokenizer.chat_template:
+            raise UserError(
+                f"model {self.name} has no chat template: send token_ids, or name an instruction-tuned model"
+            )
+        try:
+            chat = [dict(message) for message in messages]
+            text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            before = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=False)
+        except Exception as error:  # a template is a program of the model's maker and may raise anything
+            raise UserError(f"the chat template of {self.name} refuses these messages: {error}") from None
+        # Some templates change earlier turns with the generation prompt; then only the end is comparable.
+        turn = text[len(before) :] if text.startswith(before) else text.rsplit("\n", 2)[-1]
+        at = turn.find(self.tags.start)
+        text += prefill
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Rendered(tuple(ids), (turn[at:] if at >= 0 else "") + prefill, text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, special tokens included and spaces untouched."""
+        text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def logprobs(
+        self,
+        ids_BT: torch.Tensor,
+        where_BT: torch.Tensor,
+        *,
+        entropy: bool = False,
+        chunk_tokens: int | None = None,
+    ) -> LogProbs:
+        """Log-probabilities of given sequences; see `thinksmith.policy.logprobs.sequence_logprobs`."""
+        return sequence_logprobs(self.model, ids_BT, where_BT, entropy=entropy, chunk_tokens=chunk_tokens)
+
+    def touch(self) -> None:
+        """The weights have changed."""
+        self._hash = ""
+
+    def weights_hash(self) -> str:
+        """sha256 (hex) over names, shapes, dtypes and bytes of the weights, by name. Cached until `touch`."""
+        if not self._hash:
+            digest = hashlib.sha256()
+            for name, tensor in sorted(self.model.state_dict().items()):
+                digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
+                data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(memoryview(data.numpy()))
+            self._hash = digest.hexdigest()
+        return self._hash
