@@ -53,31 +53,33 @@ DATASETS = {
 }
 
 
-def data_folder() -> Path:
-    """Where named sets are looked for.
+def data_folders() -> list[Path]:
+    """Where named sets are looked for, in this order.
 
-    The folder that THINKSMITH_DATA names, if it is set; else `data` in the user's data folder; and in a checkout for
-    development that has no such folder, `shared/data` beside the repository.
+    Only in the folder that THINKSMITH_DATA names, if it is set; else in `data` in the user's data folder, and, for a
+    checkout of the repository, in `shared/data` beside it.
     """
     if named := os.environ.get("THINKSMITH_DATA"):
-        return Path(named).expanduser()
+        return [Path(named).expanduser()]
     from platformdirs import user_data_path
 
-    own = user_data_path("thinksmith", appauthor=False) / "data"
+    folders = [user_data_path("thinksmith", appauthor=False) / "data"]
     repository = Path(__file__).resolve().parents[3]
-    shared = repository.parent / "shared" / "data"
-    in_checkout = (repository / "pyproject.toml").is_file() and shared.is_dir()
-    return shared if in_checkout and not own.is_dir() else own
+    if (repository / "pyproject.toml").is_file():
+        folders.append(repository.parent / "shared" / "data")
+    return folders
 
 
 def find_file(data_set: DataSet, split: str) -> Path:
     """The file of a named set's split. Raises UserError for an unknown split, and for a file that is not there."""
     if split not in data_set.splits:
         raise UserError(f"{data_set.name} has no split {split!r}; it has: {', '.join(data_set.splits)}")
-    path = data_folder() / data_set.name / f"{split}.jsonl"
-    if not path.is_file():
-        raise UserError(
-            f"{data_set.name}/{split} is not on this machine: put it at {path}, or set THINKSMITH_DATA to the folder "
-            f"that has {data_set.name}/{split}.jsonl, or download it by naming {data_set.hub}"
-        )
-    return path
+    file = Path(data_set.name) / f"{split}.jsonl"
+    folders = data_folders()
+    for folder in folders:
+        if (folder / file).is_file():
+            return folder / file
+    raise UserError(
+        f"{data_set.name}/{split} is not on this machine: put it at {folders[0] / file}, or set THINKSMITH_DATA to the "
+        f"folder that has {file}, or download it by naming {data_set.hub}"
+    )

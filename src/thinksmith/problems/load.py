@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -75,8 +75,9 @@ def load_checked(spec: str, n: int | None = None, *, split: str = "test", seed: 
     if n is not None and n < 1:
         raise UserError(f"the number of problems must be at least 1, not {n}")
     parsed = parse_spec(spec)
-    if family := _family_problems(parsed, n or FAMILY_SIZE, split, seed):
-        return Loaded(tuple(family), check(family))
+    if _begins_with(parsed, {*families.FAMILIES, MIXED}):
+        own = _family_problems(parsed, n or FAMILY_SIZE, split, seed)
+        return Loaded(tuple(own), check(own))
     source = _source(parsed, split)
     placed = _draw(source, n, seed)
     places = {one.problem.id: f"{source.shown}:{one.number}" for one in placed}
@@ -95,10 +96,7 @@ def check(problems: Iterable[Problem], places: Mapping[str, str] | None = None) 
 
 
 def _family_problems(spec: Spec, n: int, split: str, seed: int) -> list[Problem]:
-    """The own problems that a spec asks for; none if it names no family."""
     name, split, options = _split_of(spec, split)
-    if name not in families.FAMILIES and name != MIXED:
-        return []
     if split not in ("train", "test"):
         raise UserError(f"{name} has no split {split!r}; it has: test, train")
     if name != MIXED:
@@ -106,6 +104,11 @@ def _family_problems(spec: Spec, n: int, split: str, seed: int) -> list[Problem]
     if options:
         raise UserError(f"mixed takes no options, only a family does: {', '.join(families.FAMILIES)}")
     return families.mixture(n, split=split, seed=seed)
+
+
+def _begins_with(spec: Spec, names: Container[str]) -> bool:
+    """Whether a spec is NAME or NAME/SPLIT; `gsm8k/test.jsonl` is a file."""
+    return spec.source.partition("/")[0] in names and not spec.source.endswith(SUFFIXES)
 
 
 def _split_of(spec: Spec, split: str) -> tuple[str, str, dict[str, str]]:
@@ -121,9 +124,8 @@ def _split_of(spec: Spec, split: str) -> tuple[str, str, dict[str, str]]:
 
 
 def _source(spec: Spec, split: str) -> _Source:
-    name, set_split, options = _split_of(spec, split) if spec.source.partition("/")[0] in DATASETS else ("", "", {})
-    if name:
-        return _named(name, set_split, options)
+    if _begins_with(spec, DATASETS):
+        return _named(*_split_of(spec, split))
     if spec.source.startswith(HUB):
         return _hub(spec, split)
     if spec.source.endswith(SUFFIXES) or is_file(spec.source):

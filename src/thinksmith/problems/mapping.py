@@ -69,7 +69,8 @@ def columns_from(options: Mapping[str, str], where: str) -> Columns:
         if name not in known:
             hint = did_you_mean(name, known, otherwise=f"; known are {', '.join(known)}")
             raise UserError(f"{where}: there is no option {name!r}{hint}")
-    columns = Columns(**options)
+    prompt, answer, identifier, split = (options.get(role, "") for role in ("prompt", "answer", "id", "split"))
+    columns = Columns(prompt, answer, identifier, options.get("kind", "math"), split)
     check_gold(Problem("", "", "", columns.kind))  # raises for an unknown kind, before a big file is read
     return columns
 

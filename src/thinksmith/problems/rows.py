@@ -12,8 +12,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from thinksmith.errors import UserError
 
@@ -61,7 +62,7 @@ def _json_lines(path: Path, shown: str) -> Iterator[Row]:
             offset += len(line)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> BufferedIOBase:
     # Bytes, not text: the offset of a byte that is no UTF-8 is to be told, and U+2028 must not end a line.
     return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
 
