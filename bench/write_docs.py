@@ -20,9 +20,9 @@ BENCH = Path(__file__).parent
 PAGE = BENCH.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Measured by the scripts in `bench/`, each of which states its goals and writes its figures, the machine and the versions
-to `bench/results/`. This page is made from those files by `make docs`; nothing in it is written by hand. A goal that was
-missed stays here and says so.
+Measured by the scripts in `bench/`, each of which states its goals and writes its figures, the machine and the
+versions to `bench/results/`. This page is made from those files by `make docs`; nothing in it is written by hand. A
+goal that was missed stays here and says so.
 """
 
 
