@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +15,18 @@ from pydantic import BaseModel, ValidationError
 from thinksmith.errors import UserError
 
 HERE = Path(__file__).parent
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 RecipeModel = TypeVar("RecipeModel", bound=BaseModel)
 
 
 def find(name: str) -> Path:
     """A recipe by path, or by the name of one that ships with thinksmith. Raises UserError when there is neither."""
     for path in (Path(name), Path(name) / "recipe.toml", HERE / f"{name}.toml"):
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:  # too long a name, or a folder that may not be looked into
+            raise UserError(f"no recipe {name[:100]!r}: {error.strerror}") from None
     shipped = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
     raise UserError(f"no recipe {name!r}: give a TOML file, a run folder, or one of: {shipped}")
 
@@ -49,6 +54,8 @@ def load(name: str, model: type[RecipeModel], overrides: Mapping[str, Any] | Non
 def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            return  # the file has a value where a table belongs, as the model will say
     data[keys[-1]] = value
 
 
@@ -76,11 +83,15 @@ def _keys(model: type[BaseModel], table: tuple[int | str, ...]) -> list[str]:
 def to_toml(recipe: BaseModel) -> str:
     """The resolved recipe as TOML: every key with the value that was used."""
     data = recipe.model_dump(exclude_none=True)
-    lines = [f"{key} = {_value(value)}" for key, value in data.items() if not isinstance(value, dict)]
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in data.items() if not isinstance(value, dict)]
     for key, table in data.items():
         if isinstance(table, dict):
-            lines += ["", f"[{key}]", *(f"{name} = {_value(value)}" for name, value in table.items())]
+            lines += ["", f"[{_key(key)}]", *(f"{_key(name)} = {_value(value)}" for name, value in table.items())]
     return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else _value(name)
 
 
 def _value(value: Any) -> str:

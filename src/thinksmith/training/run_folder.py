@@ -37,18 +37,23 @@ def open_folder(folder: Path, recipe: BaseModel, facts: dict[str, Any]) -> None:
     path = folder / "recipe.toml"
     try:
         if path.exists():
-            if path.read_text(encoding="utf-8") != text:
+            if path.read_bytes() != text.encode():
                 raise UserError(f"{folder} holds a run of another recipe; name another folder, or resume it as it was")
             return
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        # The recipe last: a folder that has one is whole.
         write_json(folder / "facts.json", {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **facts})
+        write_whole(path, text)
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; name another with --out") from None
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Whole or not at all."""
+    write_whole(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace the file: a process that is killed leaves the old one or the new one."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.write_bytes(text.encode())
     part.replace(path)

@@ -88,7 +88,7 @@ def _accumulate(
     total = sum(len(e.completion_ids) for e in examples)
     loss = 0.0
     for batch in micro_batches(examples, pad_id, config.micro_tokens):
-        with _precision(config.bf16):
+        with _precision(config.bf16, model.device.type):
             part = summed_loss(model, decoder, batch) / total
         part.backward()  # type: ignore[no-untyped-call]
         loss += part.item()
@@ -110,5 +110,5 @@ def summed_loss(model: Any, decoder: Any, batch: Batch) -> Tensor:
     return nn.functional.cross_entropy(logits_NV, targets_N, reduction="sum", ignore_index=-100)
 
 
-def _precision(bf16: bool) -> AbstractContextManager[Any]:
-    return torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext()
+def _precision(bf16: bool, device: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext()

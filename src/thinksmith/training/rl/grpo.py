@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from thinksmith.audit.audit import audit
 from thinksmith.engines.contract import Engine
+from thinksmith.errors import UserError
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Attempt, Problem, Sampling
 from thinksmith.training import checkpoint
@@ -27,6 +28,7 @@ from thinksmith.training.rl.advantages import group_advantages
 from thinksmith.training.rl.losses import Normaliser, clipped_loss
 from thinksmith.training.rl.recipe import GRPORecipe, TrainingTable
 from thinksmith.training.rl.rollout import Rollout, roll_out
+from thinksmith.training.run_folder import write_whole
 
 Metrics = dict[str, float]
 
@@ -77,8 +79,7 @@ def train(
             "seconds": ended - began,
         }
         on_attempts(rollout.attempts)
-        with metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+        _add_row(metrics_path, metrics)
         if training.save_every and (step + 1) % training.save_every == 0 and step + 1 < recipe.steps:
             checkpoint.save(folder / "checkpoints", step + 1, policy.model, optimizers, {})
         on_step(metrics)
@@ -190,6 +191,14 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else 0.0
 
 
+def _add_row(path: Path, metrics: Metrics) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(metrics) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; free some space and resume") from None
+
+
 def _keep_rows(path: Path, steps: int) -> None:
     """Drop rows of steps that were not saved in a checkpoint; they will be done again."""
     if not path.exists():
@@ -201,4 +210,4 @@ def _keep_rows(path: Path, steps: int) -> None:
                 rows.append(line + "\n")
         except (ValueError, KeyError):
             continue  # a line cut off by a kill
-    path.write_text("".join(rows), encoding="utf-8")
+    write_whole(path, "".join(rows))

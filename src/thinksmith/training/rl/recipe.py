@@ -14,9 +14,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Table(BaseModel):
-    """Unknown keys are errors."""
+    """Unknown keys are errors, and so are values of another type and numbers that are none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class RolloutTable(Table):

@@ -19,7 +19,9 @@ def correctness(attempt: Attempt) -> float | None:
 
 def think_format(attempt: Attempt) -> float | None:
     """1 when the thinking was closed and an answer follows. Judged on the whole turn, so a template that opens
-    `<think>` does not zero it."""
+    `<think>` does not zero it. An engine that failed wrote nothing to be judged."""
+    if attempt.trace.finish == "error":
+        return None
     return float(attempt.trace.thinking_status == "closed" and bool(attempt.trace.answer.strip()))
 
 

@@ -23,6 +23,7 @@ from thinksmith.records import Attempt, Problem, Sampling
 from thinksmith.store.store import Store, config_hash
 from thinksmith.training.rl.grpo import Metrics, train
 from thinksmith.training.rl.recipe import EvaluationTable, GRPORecipe
+from thinksmith.training.rl.rewards import combine
 from thinksmith.training.run_folder import open_folder, versions, write_json
 
 Stage = Literal["before", "training", "after"]
@@ -55,11 +56,13 @@ class Result:
 def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher) -> Result:
     """Do all of it in `folder`; called again with the same recipe it goes on where it was stopped."""
     began = time.perf_counter()
+    # What the recipe may have wrong is looked at before anything is written or computed.
+    combine(recipe.rewards)
+    held_out, pool = _problems(recipe)
     policy = load_policy(recipe.model)
     engine = LocalEngine(policy)
     base_hash = policy.weights_hash()
     open_folder(folder, recipe, {"model": policy.name, "weights_hash": base_hash, "versions": versions()})
-    held_out, pool = _problems(recipe)
 
     before = _measure("before", held_out, engine, recipe, folder, store, watcher)
     watcher.stage("training", recipe.steps)
