@@ -84,7 +84,8 @@ class Policy:
             text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
             before = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=False)
         except Exception as error:  # a template is a program of the model's maker and may raise anything
-            raise UserError(f"the chat template of {self.name} refuses these messages: {error}") from None
+            reason = " ".join(str(error).split())
+            raise UserError(f"the chat template of {self.name} refuses these messages: {reason}") from None
         # Some templates change earlier turns with the generation prompt; then only the end is comparable.
         turn = text[len(before) :] if text.startswith(before) else text.rsplit("\n", 2)[-1]
         at = turn.find(self.tags.start)

@@ -19,6 +19,7 @@ from thinksmith.engines.local.cache import SlotCache
 from thinksmith.errors import UserError
 
 NAME = "thinksmith"
+BLOCK = 256  # columns summed at a time
 LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -120,6 +121,7 @@ class Decode:
         self.rows_B = torch.arange(len(length_B), device=length_B.device)
         self.span = span
         self._bias: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
+        self._place: dict[int, torch.Tensor] = {}
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.span - 1
@@ -128,9 +130,11 @@ class Decode:
         self, keys_BH1D: torch.Tensor, values_BH1D: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         keys, values = self.cache.layer(layer_idx, keys_BH1D, values_BH1D)
-        keys[self.rows_B, :, self.length_B] = keys_BH1D[:, :, 0]
-        values[self.rows_B, :, self.length_B] = values_BH1D[:, :, 0]
-        rows = len(self.length_B)
+        rows, heads, _, _ = keys_BH1D.shape
+        place_N = self._place_for(heads)
+        for buffer, new in ((keys, keys_BH1D), (values, values_BH1D)):
+            dim = new.shape[-1]
+            buffer.view(-1, dim).index_copy_(0, place_N, new.reshape(-1, dim))
         return keys[:rows, :, : self.span], values[:rows, :, : self.span]
 
     def attend(
@@ -165,7 +169,20 @@ class Decode:
         keys_NSD, values_NSD = keys_BKSD.flatten(0, 1), values_BKSD.flatten(0, 1)
         score = torch.bmm(query_BKGD.reshape(-1, group, dim), keys_NSD.transpose(1, 2)).mul_(scale)
         weight_BKGS = score.view(rows, kv_heads, group, -1).add_(bias_B11S).softmax(-1)
-        return torch.bmm(weight_BKGS.flatten(0, 1), values_NSD).view(rows, kv_heads, group, -1)
+        weight_NGS = weight_BKGS.flatten(0, 1)
+        # In blocks of a fixed length: over a long sum the library's order, and so the last bits, depend on the length.
+        out_NGD = torch.bmm(weight_NGS[:, :, :BLOCK], values_NSD[:, :BLOCK])
+        for start in range(BLOCK, values_NSD.shape[1], BLOCK):
+            part = slice(start, start + BLOCK)
+            out_NGD.baddbmm_(weight_NGS[:, :, part], values_NSD[:, part])
+        return out_NGD.view(rows, kv_heads, group, -1)
+
+    def _place_for(self, heads: int) -> torch.Tensor:
+        """Where the new token of each row and head goes in a layer's buffer, seen as a list of vectors."""
+        if heads not in self._place:
+            row_BK = self.rows_B[:, None] * heads + torch.arange(heads, device=self.rows_B.device)
+            self._place[heads] = (row_BK * self.cache.columns + self.length_B[:, None]).reshape(-1)
+        return self._place[heads]
 
     def _bias_for(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
         """0 where a row may look, -inf where not; the same for all layers of a kind."""

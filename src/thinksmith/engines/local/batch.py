@@ -22,7 +22,8 @@ from thinksmith.engines.local.rows import Row
 from thinksmith.engines.local.sampler import Rules, draw, row_key
 from thinksmith.policy.policy import Policy
 
-SPAN = 32  # attention looks at whole multiples of this many columns
+SPAN = 16  # attention looks at whole multiples of this many columns,
+SHORTEST = 32  # and at least at so many: below, a CPU's softmax takes another path
 PREFILL_TOKENS = 8192  # in one forward pass, padding included
 MEMORY_SHARE = 0.5  # of what is free, for keys and values
 
@@ -75,7 +76,7 @@ class Batch:
         """Sample one token for every row. Returns the rows that ended, which are no longer in the batch."""
         rows = self.rows
         longest = 1 + max(len(row.job.prompt) + len(row.tokens) for row in rows)
-        span = round_up(longest, SPAN)
+        span = round_up(max(longest, SHORTEST), SPAN)
         height = max(len(rows), self._least)
         self._cache.reserve(height, span, used=len(rows))
         rules = self._rules(height)

@@ -158,9 +158,9 @@ class LocalEngine:
         else:
             tail = policy.tokenizer(request.prefill, add_special_tokens=False)["input_ids"] if request.prefill else ()
             prompt = (*request.token_ids, *tail)
-            if not all(0 <= token < policy.vocab_size for token in prompt):
-                raise UserError(f"token_ids must lie between 0 and {policy.vocab_size - 1} for model {policy.name}")
             opened = opened_in(policy.decode(prompt), policy.tags) or request.prefill
+        if not prompt or not 0 <= min(prompt) <= max(prompt) < policy.vocab_size:
+            raise UserError(f"a prompt needs ids between 0 and {policy.vocab_size - 1} for model {policy.name}")
         job = Job(request, prompt, opened, still_thinks(opened, policy.tags), listener)
         limit = min(request.sampling.max_tokens, policy.context_length - len(prompt))
         job.rows = [Row(job, index, limit, self._watch(job)) for index in range(request.n)]
