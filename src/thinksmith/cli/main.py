@@ -5,6 +5,7 @@ A command is a file beside this one. Nothing heavy is imported before a command 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -21,6 +22,7 @@ from thinksmith.errors import UserError
 _USER_MISTAKE = 2
 _BROKEN_PIPE = 1
 _INTERRUPTED = 130
+_LOST_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
     name="thinksmith",
@@ -68,7 +70,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a model may write what the terminal's encoding does not have
     try:
         code = app(args=arguments, prog_name="thinksmith", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except UserError as error:
         return _tell(str(error), _USER_MISTAKE)
     except typer.TyperException as error:
@@ -77,18 +80,27 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _tell(str(stopped), _INTERRUPTED)
     except KeyboardInterrupt:
         code = _INTERRUPTED
-    except BrokenPipeError:
-        # What is still buffered would fail again when Python exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _LOST_OUTPUT:
+            raise
+        return _give_up_output(error)
     if code == _INTERRUPTED:  # typer turns Ctrl-C into this code
         return _tell("interrupted; what was stored before is kept", code)
     return code if isinstance(code, int) else 0
 
 
+def _give_up_output(error: OSError) -> int:
+    """Nobody reads our output any more, or the disk that it goes to is full."""
+    if sys.stdout:  # what is still buffered would fail again when Python exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        return _BROKEN_PIPE
+    return _tell(f"cannot write: {error.strerror}; free some space or name another place", _USER_MISTAKE)
+
+
 def _usage(error: typer.TyperException) -> str:
     """What is wrong with the arguments, and where the right ones stand."""
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "thinksmith"
     return f"{message[:1].lower()}{message[1:]} (see {command} --help)"

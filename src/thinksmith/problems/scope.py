@@ -1,7 +1,8 @@
 """What lies outside of the families: the embedded models know nothing else, and a user should be told so.
 
 The rule is about the question's text alone, and is meant to be simple enough to say in one line: it names no number, or
-a number longer than the families' longest, or more than a third of its words never occur in any family's wordings.
+a number longer than the families' longest, or several and more than a third of its words never occur in any family's
+wordings.
 """
 
 from __future__ import annotations
@@ -53,6 +54,6 @@ def outside(question: str) -> str | None:
         return f"has a number of more than {_seen().digits} digits"
     words = _words(question)
     unknown = [word for word in words if word not in _seen().words]
-    if len(unknown) > _UNKNOWN_SHARE * len(words):
+    if len(unknown) > max(1, _UNKNOWN_SHARE * len(words)):
         return f"has words that it never saw, such as {unknown[0]!r}"
     return None
