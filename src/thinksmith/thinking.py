@@ -214,10 +214,10 @@ def _closing_quote(before: str) -> str:
     `before` holds the (up to three) characters before the tag, back to the last tag.
     """
     quote = before[-1:]
-    if quote not in QUOTES or before == "```":
+    if quote not in QUOTES:
         return ""
     if quote in "`\"'":  # the same sign opens and closes, so see whether it can be an opening one
-        context = before[:-2] if before.endswith("``") else before[:-1]
+        context = before[:-2] if before.endswith("``") else before[:-1]  # three backticks open none: a fence
         if context and context[-1].isascii() and context[-1] not in BEFORE_QUOTE:
             return ""
     return QUOTES[quote]
