@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -96,10 +97,17 @@ def test_what_a_run_folder_holds(done: Done, words: Path) -> None:
     assert "<script" not in (folder / "report.html").read_text()
     told = json.loads((folder / "result.json").read_text())
     assert told["run"] == done.result.run_id
-    assert told["after"]["accuracy"]["n"] == 6
+    assert told["after"]["accuracy"]["problems"] == 6
     assert not list(folder.glob("**/.*"))
     AutoTokenizer.from_pretrained(folder / "model")
     assert not same_bits(trained(folder), weights(AutoModelForCausalLM.from_pretrained(words)))
+
+
+def test_every_column_is_documented(done: Done) -> None:
+    table = (Path(__file__).parents[2] / "docs" / "grpo.md").read_text(encoding="utf-8").split("| column |")[1]
+    documented = {name for row in re.findall(r"^\| (`.*?`) \|", table, re.M) for name in re.findall(r"`(.+?)`", row)}
+    columns = {re.sub("/.*", "/NAME", key) for row in read_metrics(done.result.folder / "metrics.jsonl") for key in row}
+    assert columns == documented
 
 
 def test_what_a_watcher_sees_and_the_store_keeps(done: Done) -> None:

@@ -79,7 +79,7 @@ def test_rollouts_and_training_agree_on_every_log_prob(checkpoint: Path) -> None
     assert metrics["kept_share"] > 0.5
     assert 0 < metrics["largest_logprob_gap"] <= 1e-4
     assert metrics["logprob_gap"] <= metrics["largest_logprob_gap"]
-    assert (metrics["clip_share"], metrics["kl"]) == (0.0, pytest.approx(0.0, abs=1e-8))
+    assert (metrics["clip_share"], metrics["kl"]) == (0.0, pytest.approx(0.0, abs=1e-6))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_micro_batches_change_nothing(qwen: tuple[Policy, Rollout]) -> None:
     whole, one = gradient_of(policy, rollout, FREE.model_copy(update={"micro_tokens": 10**6}))
     single, other = gradient_of(policy, rollout, FREE.model_copy(update={"micro_tokens": 1}))
     assert distance(single, whole) <= 1e-6
-    assert other == pytest.approx(one, rel=1e-3, abs=1e-6)
+    assert other == pytest.approx(one, rel=1e-3, abs=1e-5)
 
 
 def test_the_order_of_the_attempts_changes_nothing(qwen: tuple[Policy, Rollout]) -> None:

@@ -35,8 +35,8 @@ def test_format_under_a_template_that_opens_the_thinking() -> None:
     for made, reward in zip(rollout.attempts, rollout.rewards, strict=True):
         _, closed, answer = made.trace.completion.partition("</think>")
         assert made.trace.opened.strip() == "<think>"
-        if "<think>" not in made.trace.completion:
-            assert reward == float(bool(closed) and bool(answer.replace("</think>", "").strip()))
+        if "<think>" not in made.trace.completion and "</think>" not in answer:
+            assert reward == float(bool(closed) and bool(answer.strip()))
     assert 0 < sum(rollout.rewards) < 64
 
 
