@@ -98,6 +98,8 @@ class Batch:
         out = [row for row in self.rows if id(row) in gone]
         holes = [slot for slot, row in enumerate(self.rows[:keep]) if id(row) in gone]
         movers = [slot for slot in range(keep, len(self.rows)) if id(self.rows[slot]) not in gone]
+        if failed := [slot for slot, row in enumerate(self.rows) if id(row) in gone and row.finish == "error"]:
+            self._cache.clear(failed)
         if holes:
             self._move(movers, holes)
         del self.rows[keep:]

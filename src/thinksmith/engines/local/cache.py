@@ -56,6 +56,11 @@ class SlotCache:
             part = buffer[:, :, :columns]
             part.index_copy_(0, target_R, part.index_select(0, source_R))
 
+    def clear(self, rows: Sequence[int]) -> None:
+        """Forget rows that may hold what is not a number."""
+        for buffer in (*self.keys, *self.values):
+            buffer[torch.tensor(rows, device=self.device)] = 0
+
     def release(self) -> None:
         """Give the memory back."""
         self.keys.clear()

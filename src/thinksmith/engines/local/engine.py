@@ -158,9 +158,11 @@ class LocalEngine:
         else:
             tail = policy.tokenizer(request.prefill, add_special_tokens=False)["input_ids"] if request.prefill else ()
             prompt = (*request.token_ids, *tail)
-            opened = opened_in(policy.decode(prompt), policy.tags) or request.prefill
+            opened = ""
         if not prompt or not 0 <= min(prompt) <= max(prompt) < policy.vocab_size:
             raise UserError(f"a prompt needs ids between 0 and {policy.vocab_size - 1} for model {policy.name}")
+        if not request.messages:
+            opened = opened_in(policy.decode(prompt), policy.tags) or request.prefill
         job = Job(request, prompt, opened, still_thinks(opened, policy.tags), listener)
         limit = min(request.sampling.max_tokens, policy.context_length - len(prompt))
         job.rows = [Row(job, index, limit, self._watch(job)) for index in range(request.n)]

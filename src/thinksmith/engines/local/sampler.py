@@ -106,7 +106,7 @@ def _inverse_cdf(mass_BV: torch.Tensor, uniform_B: torch.Tensor) -> torch.Tensor
     block_B, rest_B = _pass(mass_BNK.sum(-1), uniform_B, share=True)
     inside_BK = mass_BNK[torch.arange(batch, device=mass_BV.device), block_B]
     entry_B, _ = _pass(inside_BK, rest_B, share=False)
-    return block_B * BLOCK + entry_B
+    return (block_B * BLOCK + entry_B).clamp_(max=vocab - 1)  # a row that is not finite may end in the padding
 
 
 def _pass(mass_BN: torch.Tensor, target_B: torch.Tensor, share: bool) -> tuple[torch.Tensor, torch.Tensor]:
