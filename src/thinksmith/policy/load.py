@@ -36,12 +36,24 @@ def load_policy(name: str, device: str | None = None, dtype: str | None = None) 
     number = DTYPES[dtype] if dtype else torch.bfloat16 if place.type == "cuda" else torch.float32
     source = _source(name)
     with _readable(name, source), _quiet():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
+        tokenizer = load_tokenizer(Path(source))
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             source, dtype=number, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     _check_complete(name, report)
     return Policy(model.to(place).eval(), tokenizer, name)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer, as its tokenizer.json says.
+
+    Not by AutoTokenizer where that file is there: for some architectures (qwen2 among them) transformers 5 takes the
+    vocabulary from it but cuts texts by the architecture's own rules, so other tokenizers give wrong ids.
+    """
+    made_by: Any = transformers.AutoTokenizer
+    if (folder / "tokenizer.json").is_file():
+        made_by = transformers.PreTrainedTokenizerFast
+    return made_by.from_pretrained(str(folder), local_files_only=True)
 
 
 def _device(device: str | None) -> torch.device:

@@ -17,8 +17,9 @@ from random import Random
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from thinksmith.policy.load import load_tokenizer
 from thinksmith.problems.families import FAMILIES, stream, write_solution
 from thinksmith.problems.writer import Style
 from thinksmith.recipes.tiny.card import write_card
@@ -88,10 +89,10 @@ def run(stage: str, folder: Path) -> None:
     if stage == TRUNK:
         tokenizer = train_tokenizer(corpus(settings["seed"], 4000), 1024)
         tokenizer.save_pretrained(folder / "tokenizer")
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        tokenizer = load_tokenizer(folder / "tokenizer")
         model = new_model(settings["model"], tokenizer, settings["seed"])
     else:
-        tokenizer = AutoTokenizer.from_pretrained(folder / TRUNK)
+        tokenizer = load_tokenizer(folder / TRUNK)
         model = Qwen2ForCausalLM.from_pretrained(folder / TRUNK, dtype=torch.float32)
     if torch.cuda.is_available():
         model.to("cuda")
