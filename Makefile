@@ -22,7 +22,7 @@ test: install-test ## install what tests need and run them all
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: install-test ## style and likely mistakes
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check src tests bench && $(BIN)/ruff format --check src tests bench
 
 types: install-test ## mypy --strict over src
 	@$(BIN)/mypy

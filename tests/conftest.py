@@ -52,7 +52,7 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[str, Path]:
-    """Folders as Hugging Face writes them, by architecture: Qwen2, Qwen3 and Llama, 2 layers, grouped queries, float32."""
+    """Hugging Face folders by architecture: Qwen2, Qwen3 and Llama, 2 layers, grouped queries, float32."""
     return {name: _checkpoint(tmp_path_factory.mktemp(name.lower()), name, tokenizer) for name in ARCHITECTURES}
 
 

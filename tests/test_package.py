@@ -130,6 +130,12 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
             assert anchor in _anchors(path), f"{document.name} links to {link}, but no heading is called that"
 
 
+def test_the_index_of_documents_is_complete() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, f"docs/README.md does not list {page.name}"
+
+
 def _anchors(document: Path) -> set[str]:
     """The anchors of a document's headings, as code hosts make them."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
