@@ -331,6 +331,7 @@ MERGES = [
     b"\x98\x80!",
     b" `",
     b"\xa9<",
+    b"</think>\xf0",
 ]
 VOCABULARY = [bytes([byte]) for byte in range(256)] + MERGES
 
@@ -484,6 +485,26 @@ def test_token_counts() -> None:
     assert counts([letter, end, letter], opened=False) == (2, 1)  # missing start tag
     assert counts([259, letter, 261, 259, letter, end, letter], opened=False) == (6, 1)  # two blocks
     assert counts([0xF0, end, letter]) == (2, 1)
+
+
+def test_a_tag_and_half_a_character_in_one_token() -> None:
+    tag_and_lead = len(VOCABULARY) - 1
+    splitter, _ = feed_tokens([65, tag_and_lead, 0x9F, 0x98, 0x80], decode_bytes, opened=True)
+    assert (splitter.thinking, splitter.answer) == ("A", "😀")
+    assert (splitter.thinking_tokens, splitter.answer_tokens) == (2, 3)
+
+
+def test_tokens_without_text_are_no_context() -> None:
+    """A decoder that drops the first space must not drop one after a row of skipped tokens."""
+    skipped = 300
+
+    def decode(ids: list[int]) -> str:
+        return decode_fallback([i for i in ids if i != skipped])
+
+    ids = [256, *[256, *[skipped] * 9] * 9, 256]
+    splitter, _ = feed_tokens(ids, decode, opened=False)
+    assert splitter.answer == decode(ids) == " ".join(["word"] * 11)
+    assert splitter.answer_tokens == len(ids)
 
 
 # Prompts and tags.
