@@ -24,7 +24,9 @@ from thinksmith.policy.policy import Policy
 
 SPAN = 16  # attention looks at whole multiples of this many columns,
 SHORTEST = 32  # and at least at so many: below, a CPU's softmax takes another path
-PREFILL_TOKENS = 8192  # in one forward pass, padding included
+PREFILL_TOKENS = 8192  # at most in one forward pass, padding included
+PREFILL_PADDED = 192  # longer prompts are never padded: a CPU's fused attention sums in another order from here on
+PREFILL_ENOUGH = 1024  # with so many a pass is efficient: rather another one than more padding
 MEMORY_SHARE = 0.5  # of what is free, for keys and values
 
 
@@ -159,7 +161,7 @@ class Batch:
 
     def _prefill(self, slots_of: dict[tuple[int, ...], list[int]]) -> None:
         """Write prompts, all but their last token, into their slots. If that fails, find the ones that it fails for."""
-        width = round_up(max(map(len, slots_of)) - 1, ROWS)
+        width = max(map(_width, slots_of))
         ids_PT = self._whole([[*prompt[:-1], *[0] * (width - len(prompt) + 1)] for prompt in slots_of])
         pairs = [(source, slot) for source, slots in enumerate(slots_of.values()) for slot in slots]
         target_R = self._whole([slot for _, slot in pairs])
@@ -246,10 +248,19 @@ class Batch:
 
 
 def _groups(prompts: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
-    """Cut prompts, shortest first, into batches of a bounded number of tokens with padding."""
+    """Cut prompts, shortest first, into batches of bounded size, which are padded only while they are small."""
     groups: list[list[tuple[int, ...]]] = []
     for prompt in prompts:
-        if not groups or (len(groups[-1]) + 1) * len(prompt) > PREFILL_TOKENS:
+        width, held = _width(prompt), groups[-1] if groups else []
+        pads = (
+            bool(held) and width > _width(held[-1]) and (len(held) * width > PREFILL_ENOUGH or width > PREFILL_PADDED)
+        )
+        if not held or pads or (len(held) + 1) * width > PREFILL_TOKENS:
             groups.append([])
         groups[-1].append(prompt)
     return groups
+
+
+def _width(prompt: tuple[int, ...]) -> int:
+    """Columns that a prompt without its last token takes in a prefill; a CPU's last bits depend on them otherwise."""
+    return round_up(len(prompt) - 1, ROWS)

@@ -90,6 +90,7 @@ class Watch:
         self._budget = sampling.max_thinking_tokens
         self._minimum = sampling.min_thinking_tokens
         self._closing = closing
+        self._eos = policy.eos_ids
         self._tokens = TokenSplitter(policy.decode, policy.tags, job.thinks)
         self._fed = 0  # tokens that _tokens has seen
         self._text = _Text(policy, job.opened) if self._stop or self._listener else None
@@ -115,7 +116,7 @@ class Watch:
         """The row has a new token."""
         if self.force:
             self.force.pop(0)
-        if self._text is not None:
+        if self._text is not None and row.tokens[-1] not in self._eos:
             at, pieces = self._text.feed(row.tokens[-1], self._stop)
             if self._listener and pieces:
                 self._listener(pieces)
