@@ -30,12 +30,14 @@ def generate(rng: Random, parameters: Parameters) -> Problem:
     a, b = _operands(rng, op, digits)
     if op == "div":
         quotient, remainder = divmod(a, b)
-        answer, kind, wordings = f"{quotient} remainder {remainder}", "remainder", _DIVISIONS
+        answer, kind = f"{quotient} remainder {remainder}", "remainder"
     else:
-        answer, kind, wordings = str({"add": a + b, "sub": a - b, "mul": a * b}[op]), "number", _WORDINGS
+        answer, kind = str({"add": a + b, "sub": a - b, "mul": a * b}[op]), "number"
     expression = _expression(rng, op, a, b)
-    prompt = rng.choice(wordings).format(e=expression, a=a, b=b)
-    return make_problem("arithmetic", f"{a}{_SIGNS[op]}{b}", prompt, answer, kind, op=op, a=a, b=b)
+    prompt = rng.choice(_DIVISIONS if op == "div" else _WORDINGS).format(e=expression, a=a, b=b)
+    # 3 + 4 and 4 + 3 are one problem: neither may be trained on when the other is held out.
+    x, y = (min(a, b), max(a, b)) if op in ("add", "mul") else (a, b)
+    return make_problem("arithmetic", f"{x}{_SIGNS[op]}{y}", prompt, answer, kind, op=op, a=a, b=b)
 
 
 def _operands(rng: Random, op: str, digits: int) -> tuple[int, int]:

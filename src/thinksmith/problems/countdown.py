@@ -32,18 +32,19 @@ class Made:
 
 
 def generate(rng: Random, parameters: Parameters) -> Problem:
-    count = int(parameters["numbers"]) or rng.choice((3, 3, 4))
+    numbers = str(parameters["numbers"])
+    count = rng.choice((3, 3, 4)) if numbers == "any" else int(numbers)
     largest = int(parameters["largest"])
     while True:
-        numbers = [rng.randint(2, largest) for _ in range(count)]
-        made = _random_expression(rng, numbers)
-        if made and 5 <= made.value <= 100 and made.value not in numbers and _reachable(numbers, made.value):
+        given = [rng.randint(2, largest) for _ in range(count)]
+        made = _random_expression(rng, given)
+        if made and 5 <= made.value <= 100 and made.value not in given and _reachable(given, made.value):
             break
-    rng.shuffle(numbers)
-    listed = ", ".join(str(n) for n in numbers[:-1]) + f" and {numbers[-1]}"
+    rng.shuffle(given)
+    listed = ", ".join(str(n) for n in given[:-1]) + f" and {given[-1]}"
     prompt = rng.choice(_WORDINGS).format(n=listed, t=made.value)
-    key = f"{sorted(numbers)}->{made.value}"
-    return make_problem("countdown", key, prompt, made.text, "countdown", numbers=numbers, target=made.value)
+    key = f"{sorted(given)}->{made.value}"
+    return make_problem("countdown", key, prompt, made.text, "countdown", numbers=given, target=made.value)
 
 
 def _random_expression(rng: Random, numbers: list[int]) -> Made | None:
@@ -224,7 +225,7 @@ FAMILY = Family(
     about="reach a target with three or four numbers, each used once",
     kind="countdown",
     parameters={
-        "numbers": Parameter(0, "how many numbers (0: three or four)", low=0, high=4),
+        "numbers": Parameter("any", "how many numbers", choices=("any", "3", "4")),
         "largest": Parameter(20, "largest number", low=5, high=25),
     },
     generate=generate,

@@ -13,6 +13,7 @@ from thinksmith.problems.writer import Writer, near_miss
 from thinksmith.records import Problem
 
 LIMIT = 200
+Event = tuple[str, int, int]  # kind, k, m
 _NAMES = ("Mia", "Tom", "Ana", "Ben", "Lea", "Sam", "Eva", "Max", "Zoe", "Jan", "Ida", "Leo")
 _THINGS = ("apples", "marbles", "stickers", "books", "coins", "cards", "shells", "pencils", "cookies", "stamps")
 _BOXES = ("bags", "boxes", "packs", "baskets")
@@ -35,6 +36,7 @@ _TOLD = {
     "times": ("{n} then collects until there are {k} times as many.", "The number then grows to {k} times as many."),
     "share": ("{n} keeps one part of {k} equal parts.", "They are shared equally among {k} people, {n} being one."),
 }
+_BY_THE_BOX = ("boxes", "give")
 _OPENINGS = ("{n} has {s} {t}.", "There are {s} {t} on {n}'s table.", "{n} starts with {s} {t}.", "{n} owns {s} {t}.")
 _OPENINGS_BOXES = ("{n} has {k} {b} with {m} {t} each.", "{n} fills {k} {b} with {m} {t} in each.")
 _QUESTIONS = (
@@ -54,26 +56,25 @@ def generate(rng: Random, parameters: Parameters) -> Problem:
     words = {"n": rng.choice(_NAMES), "t": rng.choice(_THINGS), "b": rng.choice(_BOXES)}
     prompt = _tell(rng, start, events, words)
     answer = _run(start, events)
-    key = f"{start}{events}"
+    # A number that an event does not tell is no part of the problem.
+    key = f"{start}{[(kind, k, m if kind in _BY_THE_BOX else 0) for kind, k, m in events]}"
     return make_problem(
         "words", key, prompt, str(answer), "number", start=list(start), events=[list(e) for e in events]
     )
-
-
-Event = tuple[str, int, int]
 
 
 def _story(rng: Random, steps: int) -> tuple[tuple[int, int] | None, list[Event]]:
     """A start (k, m): k boxes of m, or k = 1; then events. `steps` counts the equations."""
     start = (rng.randint(2, 9), rng.randint(2, 12)) if rng.random() < 0.35 else (1, rng.randint(5, 60))
     left = steps - (start[0] > 1)
-    state, events = start[0] * start[1], []
+    state = start[0] * start[1]
+    events: list[Event] = []
     while left:
         event = _event(rng, state, left, events[-1][0] if events else "")
         if event is None:
             return None, []
         state = _apply(state, event)
-        left -= 2 if event[0] in ("boxes", "give") else 1
+        left -= 2 if event[0] in _BY_THE_BOX else 1
         events.append(event)
     return (start, events) if 0 < state <= LIMIT else (None, [])
 
@@ -150,7 +151,7 @@ def _write_event(w: Writer, state: int, event: Event) -> int:
         return w.equation(f"{state} * {k}", state * k)
     if kind == "share":
         return w.equation(f"{state} / {k}", round(state / k))
-    if kind in ("boxes", "give"):
+    if kind in _BY_THE_BOX:
         k = w.equation(f"{k} * {m}", k * m)
         w.say(", ")
     sign = 1 if kind in ("gain", "boxes") else -1
@@ -160,7 +161,7 @@ def _write_event(w: Writer, state: int, event: Event) -> int:
 def _backwards_fits(w: Writer, before: int, event: Event, result: int) -> bool:
     """Undo the last event."""
     kind, k, m = event
-    amount = k * m if kind in ("boxes", "give") else k
+    amount = k * m if kind in _BY_THE_BOX else k
     if kind == "times":
         left, value = f"{before} * {k}", before * k
         w.say(f"\nCheck: {left} = {value}.")

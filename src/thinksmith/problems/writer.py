@@ -55,8 +55,11 @@ class Writer:
 
     def division(self, dividend: int, divisor: int) -> tuple[int, int]:
         """Write `dividend = divisor * quotient + remainder`; returns what was written for the two."""
+        before = self.slips
         quotient, remainder = divmod(dividend, divisor)
         written = self._perhaps_slip(remainder) % divisor if remainder else 0
+        if remainder and written == remainder:
+            self.slips = before
         self.say(f"{dividend} = {divisor} * {quotient} + {written}")
         if written != remainder and self._notices():
             self.say(f". Wait, {dividend} = {divisor} * {quotient} + {remainder}")
