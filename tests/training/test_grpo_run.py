@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 from training_kit import in_child, same_bits, untimed, weights
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from thinksmith.errors import UserError
 from thinksmith.evaluate.report import read_metrics
+from thinksmith.policy.load import load_tokenizer
 from thinksmith.recipes.load import load, to_toml
 from thinksmith.records import Attempt
 from thinksmith.store.store import Store
@@ -28,10 +29,10 @@ from thinksmith.training.rl.run import Result, run
 STEPS = 5
 
 
-def recipe_for(model: Path, **changes: Any) -> GRPORecipe:
+def recipe_for(words: Path, **changes: Any) -> GRPORecipe:
     """Rewarded for the form alone: what the nine-word model can do now and then, so that every step moves it."""
     settings = {
-        "model": str(model),
+        "model": str(words),
         "problems": "divisors",
         "steps": STEPS,
         "rollout": RolloutTable(prompts=3, num_generations=8, max_tokens=8, pool=16),
@@ -99,7 +100,10 @@ def test_what_a_run_folder_holds(done: Done, words: Path) -> None:
     assert told["run"] == done.result.run_id
     assert told["after"]["accuracy"]["problems"] == 6
     assert not list(folder.glob("**/.*"))
-    AutoTokenizer.from_pretrained(folder / "model")
+    text = "<user> say yes <think> hm </think> no <end>"
+    one, other = load_tokenizer(folder / "model"), load_tokenizer(words)
+    assert one(text)["input_ids"] == other(text)["input_ids"] == [3, 0, 7, 4, 6, 5, 8, 2]
+    assert one.chat_template == other.chat_template
     assert not same_bits(trained(folder), weights(AutoModelForCausalLM.from_pretrained(words)))
 
 
@@ -162,12 +166,22 @@ def test_ctrl_c_leaves_a_folder_that_can_be_resumed(words: Path, program: Path, 
     path, folder = tmp_path / "mine.toml", tmp_path / "run"
     path.write_text(to_toml(recipe))
     environment = os.environ | {"THINKSMITH_STORE": str(tmp_path / "store.db"), "OMP_NUM_THREADS": "1"}
-    command = [program, "grpo", path, "--out", folder]
-    child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    while child.poll() is None and not list(folder.glob("checkpoints/step-000002.pt")):
+    child = subprocess.Popen(
+        [program, "grpo", path, "--out", folder],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while child.poll() is None and not list(folder.glob("checkpoints/step-*.pt")):
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate()
+    try:
+        _, told = child.communicate(timeout=120)
+    finally:
+        child.kill()
     assert child.returncode == 130, told
     assert told.count("\n") == 1
     assert f"--out {folder}" in told
@@ -208,6 +222,6 @@ def test_a_mistake_is_told_before_anything_is_written(
 
 
 def test_a_folder_that_cannot_be_written(words: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+    (tmp_path / "run").touch()
     with pytest.raises(UserError, match=r"cannot write the run folder .*; name another with --out"):
-        do(recipe_for(words), tmp_path / "file" / "run")
+        do(recipe_for(words), tmp_path / "run")

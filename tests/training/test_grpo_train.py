@@ -21,25 +21,24 @@ PROBLEMS = [Problem(f"say/{word}", f"say {word}", word, "exact") for word in ("y
 def recipe(steps: int) -> GRPORecipe:
     return GRPORecipe(
         steps=steps,
-        rollout=RolloutTable(prompts=2, num_generations=32, max_tokens=8),
-        training=TrainingTable(lr=5e-3, save_every=0),
-        rewards={"correctness": 1.0, "think_format": 0.2},
+        rollout=RolloutTable(prompts=2, num_generations=64, max_tokens=6),
+        training=TrainingTable(lr=4e-3, save_every=0),
     )
 
 
-def test_a_random_model_learns_to_close_its_thinking_and_answer(tmp_path: Path) -> None:
+def test_a_random_model_learns_to_close_its_thinking_and_to_answer_each_prompt(tmp_path: Path) -> None:
+    """At first one completion in a hundred is right. Answering every prompt with the same word would be 50 %."""
     rows: list[Metrics] = []
     policy = word_policy(seed=1)
-    train(policy, LocalEngine(policy), PROBLEMS, recipe(50), tmp_path, on_step=rows.append)
+    train(policy, LocalEngine(policy), PROBLEMS, recipe(40), tmp_path, on_step=rows.append)
 
     def mean(name: str, part: slice) -> float:
         return sum(row[name] for row in rows[part]) / len(rows[part])
 
-    first, last = slice(0, 5), slice(-5, None)
-    assert mean("accuracy", first) < 0.1
-    assert mean("accuracy", last) > 0.4  # always the same word would be 0.5
-    assert mean("reward", last) > mean("reward", first) + 0.4
-    assert mean("truncated_share", last) < mean("truncated_share", first)
+    first, last = slice(0, 3), slice(-3, None)
+    assert mean("reward", first) < 0.15
+    assert mean("reward", last) > 0.85
+    assert mean("truncated_share", last) < 0.1 < mean("truncated_share", first)
     assert max(row["largest_logprob_gap"] for row in rows) <= 1e-4
 
 
