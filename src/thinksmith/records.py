@@ -133,7 +133,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Is it right? `score` lies in 0..1; `extracted` is what was taken as the answer; `reason` is one line for people."""
+    """Is it right? `score` is in 0..1, `extracted` what was taken as the answer, `reason` one line for people."""
 
     status: Status
     score: float = 0.0

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from thinksmith.records import Problem
 
 
+_SHOWN = 3
+
+
 def problems(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A family, such as arithmetic:digits=2, a data set, or a file.")
     ] = "",
-    sample: Annotated[int, typer.Option(min=1, metavar="N", help="How many to show.")] = 3,
+    sample: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many to show. [default: at most 3]")
+    ] = None,
     split: Annotated[str, typer.Option(help="Which split: test is held out from every training.")] = "test",
     seed: Annotated[int, typer.Option(help="Which draw of a family.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="Verify the gold answer of every problem instead.")] = False,
@@ -34,7 +39,7 @@ def problems(
 
     loaded = load_checked(name, None if check else sample, split=split, seed=seed)
     if not check:
-        _show(console(), loaded.problems)
+        _show(console(), loaded.problems[: sample or _SHOWN])
     for finding in loaded.findings:
         typer.echo(f"thinksmith: gold that cannot be verified: {finding}", err=True)
     if check:

@@ -28,7 +28,7 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed trace: text of the `thinking` or of the `answer`. The last delta carries the whole trace."""
+    """A piece of a streamed trace: text of the `thinking` or of the `answer`. The last delta carries the trace."""
 
     part: Literal["thinking", "answer", "done"]
     text: str = ""
@@ -48,7 +48,7 @@ class Engine(Protocol):
         ...
 
     async def sample(self, request: Request) -> list[Trace]:
-        """The request's `n` traces, in order. A failure of the model is a trace with finish="error", not an exception."""
+        """The request's `n` traces, in order. A model that fails gives a trace with finish="error", no exception."""
         ...
 
     def stream(self, request: Request) -> AsyncIterator[Delta]:

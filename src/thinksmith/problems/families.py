@@ -41,8 +41,10 @@ def stream(name: str, given: Mapping[str, str], *, split: str, seed: int) -> Ite
             yield problem
 
 
-def sample(name: str, given: Mapping[str, str], n: int, *, split: str, seed: int) -> list[Problem]:
-    """n different problems. Raises UserError where the family at this difficulty has fewer."""
+def sample(
+    name: str, given: Mapping[str, str], n: int, *, split: str, seed: int, all_if_fewer: bool = False
+) -> list[Problem]:
+    """n different problems. Where the family has fewer at this difficulty: those, or a UserError."""
     chosen: dict[str, Problem] = {}
     misses = 0
     for problem in stream(name, given, split=split, seed=seed):
@@ -53,6 +55,8 @@ def sample(name: str, given: Mapping[str, str], n: int, *, split: str, seed: int
         if len(chosen) >= n:
             break
         if misses > _PATIENCE:
+            if all_if_fewer and chosen:
+                break
             raise UserError(
                 f"{name} has only {len(chosen)} different {split} problems at this difficulty; ask for fewer than {n}"
             )

@@ -58,8 +58,9 @@ def load(spec: str, n: int | None = None, *, split: str = "test", seed: int = 0)
 
     `n` problems of a set are drawn by `seed` without replacement; the draw depends on the problems' ids alone, so it
     does not change with the order of the file, and the first 50 of 100 are the 50 that n=50 gives. `n=None` is all of
-    a set, in its order, and 300 of a family. `split` is the family's or named set's (and a hub set's), unless the spec
-    names one; a file is taken whole. A gold answer that cannot be verified gives a warning; see `load_checked`.
+    a set, in its order, and 300 of a family (all, if it has fewer at this difficulty). `split` is the family's, named
+    set's or hub set's, unless the spec names one; a file is taken whole. A gold answer that cannot be verified gives a
+    warning; see `load_checked`.
 
     Raises UserError for whatever is wrong with the spec, the number, the file or its rows.
     """
@@ -76,7 +77,7 @@ def load_checked(spec: str, n: int | None = None, *, split: str = "test", seed: 
         raise UserError(f"the number of problems must be at least 1, not {n}")
     parsed = parse_spec(spec)
     if _begins_with(parsed, {*families.FAMILIES, MIXED}):
-        own = _family_problems(parsed, n or FAMILY_SIZE, split, seed)
+        own = _family_problems(parsed, n, split, seed)
         return Loaded(tuple(own), check(own))
     source = _source(parsed, split)
     placed = _draw(source, n, seed)
@@ -95,15 +96,15 @@ def check(problems: Iterable[Problem], places: Mapping[str, str] | None = None) 
     return tuple(Finding(problem.id, places.get(problem.id, ""), reason) for problem, reason in judged if reason)
 
 
-def _family_problems(spec: Spec, n: int, split: str, seed: int) -> list[Problem]:
+def _family_problems(spec: Spec, n: int | None, split: str, seed: int) -> list[Problem]:
     name, split, options = _split_of(spec, split)
     if split not in ("train", "test"):
         raise UserError(f"{name} has no split {split!r}; it has: test, train")
     if name != MIXED:
-        return families.sample(name, options, n, split=split, seed=seed)
+        return families.sample(name, options, n or FAMILY_SIZE, split=split, seed=seed, all_if_fewer=n is None)
     if options:
         raise UserError(f"mixed takes no options, only a family does: {', '.join(families.FAMILIES)}")
-    return families.mixture(n, split=split, seed=seed)
+    return families.mixture(n or FAMILY_SIZE, split=split, seed=seed)
 
 
 def _begins_with(spec: Spec, names: Container[str]) -> bool:
