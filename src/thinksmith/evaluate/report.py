@@ -39,7 +39,12 @@ CURVES = (
         "~s",
         "tokens per second of each",
     ),
-    Curves("Distance from the start", {"kl": "KL"}, "~g", "per token"),
+    Curves(
+        "Cut off or unanswered",
+        {"truncated_share": "truncated", "no_answer_share": "no answer"},
+        ".0%",
+        "share of the rollouts",
+    ),
     Curves("Gradient norm", {"grad_norm": "gradient norm"}, "~g", "before clipping"),
 )
 

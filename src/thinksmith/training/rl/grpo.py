@@ -67,7 +67,7 @@ def train(
         )
         rolled = time.perf_counter()
         metrics = {"step": step + 1, **describe(rollout)}
-        scale = warmup_stable_decay(step, recipe.steps, training.warmup, 0)
+        scale = warmup_stable_decay(step, recipe.steps, training.warmup, training.decay)
         metrics |= update(policy, rollout, training, optimizers, scale, recipe.rollout.max_tokens)
         ended = time.perf_counter()
         tokens = sum(attempt.trace.tokens for attempt in rollout.attempts)

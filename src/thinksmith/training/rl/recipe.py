@@ -39,6 +39,7 @@ class TrainingTable(Table):
     epsilon_high: Share = 0.28
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     warmup: Annotated[int, Field(ge=0)] = 0
+    decay: Annotated[int, Field(ge=0)] = 0
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     micro_tokens: Positive = 4096
     save_every: Annotated[int, Field(ge=0)] = 10
