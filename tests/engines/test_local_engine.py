@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import threading
 import time
 
@@ -326,6 +328,26 @@ def test_cancelling_frees_the_slots_and_leaves_the_others_alone(engine):
         await stream.aclose()
 
     asyncio.run(run())
+    deadline = time.monotonic() + 20
+    while engine.room < 64 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert engine.room == 64
+
+
+def test_ctrl_c_while_waiting_cancels_and_leaves_the_engine_usable(engine):
+    expected = engine.sample_all([ask(1)])[0][0].token_ids
+
+    def press():
+        while engine.room == 64:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        engine.sample_all([long_request(engine, n) for n in range(40)])
+    thread.join()
+    assert engine.sample_all([ask(1)])[0][0].token_ids == expected
     deadline = time.monotonic() + 20
     while engine.room < 64 and time.monotonic() < deadline:
         time.sleep(0.01)
