@@ -449,7 +449,7 @@ class TokenSplitter:
 
     def __init__(self, decode: Callable[[list[int]], str], tags: Tags = THINK, opened: bool = False) -> None:
         self._splitter = Splitter(tags, opened)
-        self._text = _Detokeniser(decode)
+        self._text = Detokeniser(decode)
         self._begins: list[int] = []  # for each token, the characters before it
 
     @property
@@ -493,7 +493,7 @@ class TokenSplitter:
         return self._splitter.feed(self._text.finish()) + self._splitter.finish()
 
 
-class _Detokeniser:
+class Detokeniser:
     """Turns token ids into text as they come.
 
     A token's text may depend on its neighbours (bytes of one character; a leading space), so a window of recent tokens

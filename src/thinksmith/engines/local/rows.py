@@ -16,7 +16,7 @@ import torch
 
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Finish, Request, Trace
-from thinksmith.thinking import TURN, Piece, Splitter, Tags, TokenSplitter, _Detokeniser
+from thinksmith.thinking import TURN, Detokeniser, Piece, Splitter, Tags, TokenSplitter
 
 Listener = Callable[[list[Piece]], None]
 
@@ -144,7 +144,7 @@ class _Text:
     """A completion as text while it grows, and its pieces; what may become a stop string is held back."""
 
     def __init__(self, policy: Policy, opened: str) -> None:
-        self._detokeniser = _Detokeniser(policy.decode)
+        self._detokeniser = Detokeniser(policy.decode)
         self._splitter = Splitter(policy.tags)
         self._splitter.feed(opened)
         self.text = ""
