@@ -179,7 +179,7 @@ def test_ctrl_c_leaves_a_folder_that_can_be_resumed(words: Path, program: Path, 
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
     try:
-        _, told = child.communicate(timeout=120)
+        _, told = child.communicate(timeout=300)
     finally:
         child.kill()
     assert child.returncode == 130, told

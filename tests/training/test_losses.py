@@ -136,7 +136,7 @@ def test_the_kl_estimate_is_never_negative(log_ratios: list[float]) -> None:
     expected = sum(math.exp(x) - 1 - x for x in log_ratios)
     loss = clipped_loss(new_N, zero_N, zero_N, zero_N)
     assert loss.kl_sum == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    assert loss.kl_sum >= 0
+    assert loss.kl_sum >= -1e-15 * len(log_ratios)  # but for rounding
 
 
 @given(st.lists(st.integers(1, MAX_TOKENS), min_size=1, max_size=20))
