@@ -27,18 +27,24 @@ class Transcript:
             return
         if part != self._part:
             self._turn_to(part)
-        self._out.print(clean(text), end="", style="dim" if part == "thinking" else "")
+        self._put(clean(text), "dim" if part == "thinking" else "")
         self._out.file.flush()
 
     def end(self) -> None:
         """The trace is complete. Thinking that never ended stays without its end tag."""
         if self._part:
-            self._out.print()
+            self._put("\n")
 
     def _turn_to(self, part: Part) -> None:
         """Between thinking and answer stands an empty line, and the tags where there are any."""
         if self._part == "thinking":
-            self._out.print("\n</think>\n" if self._tagged else "\n")
+            self._put("\n</think>\n\n" if self._tagged else "\n\n")
         elif part == "thinking" and self._tagged:
-            self._out.print("<think>")
+            self._put("<think>\n")
         self._part = part
+
+    def _put(self, text: str, style: str = "") -> None:
+        if self._tagged:
+            self._out.file.write(text)  # rich would turn tabs into spaces
+        else:
+            self._out.print(text, end="", style=style)
