@@ -53,7 +53,9 @@ class _Source:
     placed: Iterable[Placed]
 
 
-def load(spec: str, n: int | None = None, *, split: str = "test", seed: int = 0) -> list[Problem]:
+def load(
+    spec: str, n: int | None = None, *, split: str = "test", seed: int = 0, all_if_fewer: bool = False
+) -> list[Problem]:
     """Problems by name: a family, `mixed`, a named set, a file, or `hub/OWNER/NAME`, with options after a colon.
 
     `n` problems of a set are drawn by `seed` without replacement; the draw depends on the problems' ids alone, so it
@@ -62,25 +64,28 @@ def load(spec: str, n: int | None = None, *, split: str = "test", seed: int = 0)
     set's or hub set's, unless the spec names one; a file is taken whole. A gold answer that cannot be verified gives a
     warning; see `load_checked`.
 
-    Raises UserError for whatever is wrong with the spec, the number, the file or its rows.
+    Raises UserError for whatever is wrong with the spec, the number, the file or its rows; also where there are fewer
+    than `n`, unless `all_if_fewer`.
     """
-    loaded = load_checked(spec, n, split=split, seed=seed)
+    loaded = load_checked(spec, n, split=split, seed=seed, all_if_fewer=all_if_fewer)
     if loaded.findings:
         count = f"{len(loaded.findings)} of {len(loaded.problems)} gold answers cannot be verified"
         warnings.warn(f"{spec}: {count}, the first: {loaded.findings[0]}", stacklevel=2)
     return list(loaded.problems)
 
 
-def load_checked(spec: str, n: int | None = None, *, split: str = "test", seed: int = 0) -> Loaded:
+def load_checked(
+    spec: str, n: int | None = None, *, split: str = "test", seed: int = 0, all_if_fewer: bool = False
+) -> Loaded:
     """What `load` gives, with a finding for each gold answer that cannot be verified instead of a warning."""
     if n is not None and n < 1:
         raise UserError(f"the number of problems must be at least 1, not {n}")
     parsed = parse_spec(spec)
     if _begins_with(parsed, {*families.FAMILIES, MIXED}):
-        own = _family_problems(parsed, n, split, seed)
+        own = _family_problems(parsed, n or FAMILY_SIZE, split, seed, all_if_fewer or n is None)
         return Loaded(tuple(own), check(own))
     source = _source(parsed, split)
-    placed = _draw(source, n, seed)
+    placed = _draw(source, n, seed, all_if_fewer)
     places = {one.problem.id: f"{source.shown}:{one.number}" for one in placed}
     problems = tuple(one.problem for one in placed)
     return Loaded(problems, check(problems, places))
@@ -96,15 +101,15 @@ def check(problems: Iterable[Problem], places: Mapping[str, str] | None = None) 
     return tuple(Finding(problem.id, places.get(problem.id, ""), reason) for problem, reason in judged if reason)
 
 
-def _family_problems(spec: Spec, n: int | None, split: str, seed: int) -> list[Problem]:
+def _family_problems(spec: Spec, n: int, split: str, seed: int, all_if_fewer: bool) -> list[Problem]:
     name, split, options = _split_of(spec, split)
     if split not in ("train", "test"):
         raise UserError(f"{name} has no split {split!r}; it has: test, train")
     if name != MIXED:
-        return families.sample(name, options, n or FAMILY_SIZE, split=split, seed=seed, all_if_fewer=n is None)
+        return families.sample(name, options, n, split=split, seed=seed, all_if_fewer=all_if_fewer)
     if options:
         raise UserError(f"mixed takes no options, only a family does: {', '.join(families.FAMILIES)}")
-    return families.mixture(n or FAMILY_SIZE, split=split, seed=seed)
+    return families.mixture(n, split=split, seed=seed)
 
 
 def _begins_with(spec: Spec, names: Container[str]) -> bool:
@@ -170,11 +175,11 @@ def _unknown(source: str) -> str:
     return f"{source}: {what}{did_you_mean(source.partition('/')[0], known, otherwise=listed)}"
 
 
-def _draw(source: _Source, n: int | None, seed: int) -> list[Placed]:
+def _draw(source: _Source, n: int | None, seed: int, all_if_fewer: bool) -> list[Placed]:
     """All, or the n with the smallest hashes of seed and id: a draw that no other problem's presence can reorder."""
     if n is None:
         return list(source.placed)
     drawn = heapq.nsmallest(n, source.placed, key=lambda one: sha256(f"{seed}:{one.problem.id}".encode()).digest())
-    if len(drawn) < n:
+    if len(drawn) < n and not all_if_fewer:
         raise UserError(f"{source.shown} has only {len(drawn)} problems; ask for {len(drawn)} or fewer, not {n}")
     return drawn

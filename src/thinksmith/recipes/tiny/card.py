@@ -18,6 +18,10 @@ from thinksmith.verify import verify
 TEMPERATURES = (0.6, 1.0)
 PROBLEMS_PER_FAMILY = 200
 MAX_TOKENS = 384
+LOADING = (
+    "`AutoModelForCausalLM` loads the model. Load the tokenizer with `PreTrainedTokenizerFast`: in transformers 5",
+    "`AutoTokenizer` cuts texts by Qwen2's own rules, whatever tokenizer.json says, and gives wrong ids.",
+)
 
 
 def measure(folder: Path) -> dict[float, Summary]:
@@ -46,7 +50,7 @@ def write_card(
 ) -> None:
     """Measure the model in `folder` and write its README.md and scores.json there."""
     summaries = measure(folder)
-    lines = [f"# {name}", "", about, "", "## How it was made", ""]
+    lines = [f"# {name}", "", about, "", *LOADING, "", "## How it was made", ""]
     lines += [_stage(stage, recipe, logs[stage]) for stage, recipe in stages.items()]
     lines += ["", "## What it scores", ""]
     lines.append(

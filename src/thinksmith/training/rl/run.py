@@ -110,7 +110,7 @@ def _problems(recipe: GRPORecipe) -> tuple[list[Problem], list[Problem]]:
     """The held-out problems and the training pool; raises UserError where a problem is in both."""
     table = recipe.evaluation
     held_out = load_problems(table.problems, table.n, split="test", seed=recipe.seed)
-    pool = load_problems(recipe.problems, recipe.rollout.pool, split="train", seed=recipe.seed)
+    pool = load_problems(recipe.problems, recipe.rollout.pool, split="train", seed=recipe.seed, all_if_fewer=True)
     shared = {problem.id for problem in held_out} & {problem.id for problem in pool}
     if shared:
         raise UserError(f"{len(shared)} problems are both trained and measured ({min(shared)}); name other splits")
