@@ -35,8 +35,8 @@ STAGES = (TRUNK, "base", "tiny")
 MODELS = {
     "base": (
         "tiny-base",
-        "A model that can reason but often does not: it has the habits of raw text, nearly half of the answers without "
-        "working, slips that nobody noticed. Made to be trained: reinforcement learning has something to gain here.",
+        "A model that can reason but seldom does: it has the habits of raw text, most answers without working, slips "
+        "that nobody noticed. Made to be trained: reinforcement learning has something to gain here.",
     ),
     "tiny": (
         "tiny",
