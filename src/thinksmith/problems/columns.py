@@ -6,6 +6,8 @@ three-digit products as facts. Carries are visible: they are the tens of the col
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from thinksmith.problems.writer import Writer
 
 
@@ -14,14 +16,23 @@ def add(w: Writer, a: int, b: int) -> int:
     if a < 10 and b < 10:
         return w.equation(f"{a} + {b}", a + b)
     w.say(f"{a} + {b}: ")
-    result, carry, place = 0, 0, 1
-    columns = max(len(str(a)), len(str(b)))
-    for column in range(columns):
+
+    def fact(column: int) -> tuple[str, int]:
         x, y = a // 10**column % 10, b // 10**column % 10
-        total = w.equation(f"{x} + {y}" + (f" + {carry}" if carry else ""), x + y + carry)
+        return f"{x} + {y}", x + y
+
+    return _from_right(w, max(len(str(a)), len(str(b))), fact)
+
+
+def _from_right(w: Writer, columns: int, fact: Callable[[int], tuple[str, int]]) -> int:
+    """Write an equation a column, the tens of each carried to the next; `fact(column)` is one without its carry."""
+    result, carry = 0, 0
+    for column in range(columns):
+        left, value = fact(column)
+        total = w.equation(left + (f" + {carry}" if carry else ""), value + carry)
         last = column == columns - 1
-        result += (total if last else total % 10) * place
-        carry, place = max(total, 0) // 10, place * 10
+        result += (total if last else total % 10) * 10**column
+        carry = max(total, 0) // 10
         w.say(", ")
     w.say(f"so {result}")
     return result
@@ -52,17 +63,12 @@ def multiply_digit(w: Writer, a: int, d: int) -> int:
     if a < 10 or d <= 1:
         return w.equation(f"{a} * {d}", a * d)
     w.say(f"{a} * {d}: ")
-    result, carry, place = 0, 0, 1
-    columns = len(str(a))
-    for column in range(columns):
+
+    def fact(column: int) -> tuple[str, int]:
         x = a // 10**column % 10
-        total = w.equation(f"{x} * {d}" + (f" + {carry}" if carry else ""), x * d + carry)
-        last = column == columns - 1
-        result += (total if last else total % 10) * place
-        carry, place = max(total, 0) // 10, place * 10
-        w.say(", ")
-    w.say(f"so {result}")
-    return result
+        return f"{x} * {d}", x * d
+
+    return _from_right(w, len(str(a)), fact)
 
 
 def multiply(w: Writer, a: int, b: int) -> int:
