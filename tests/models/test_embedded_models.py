@@ -15,6 +15,7 @@ from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.policy.load import load_policy, load_tokenizer
 from thinksmith.problems.families import FAMILIES, mixture
 from thinksmith.records import Message, Request, Sampling, Trace
+from thinksmith.strategies.single import problem_seed
 from thinksmith.verify import verify
 
 PROBLEMS = 120
@@ -29,8 +30,16 @@ def attempts(name: str, temperature: float) -> list[tuple[bool, Trace]]:
     """One attempt at each of the same held-out problems."""
     engine = LocalEngine(load_policy(name))
     problems = mixture(PROBLEMS, split="test", seed=77)
-    sampling = Sampling(temperature=temperature, max_tokens=384, seed=5)
-    found = engine.sample_all([Request(messages=problem.messages, sampling=sampling) for problem in problems])
+    # Each problem has its own seed: with one for all, every first token would be drawn by the same random number.
+    found = engine.sample_all(
+        [
+            Request(
+                messages=problem.messages,
+                sampling=Sampling(temperature=temperature, max_tokens=384, seed=problem_seed(5, problem.id, 0)),
+            )
+            for problem in problems
+        ]
+    )
     engine.close()
     return [(verify(problem, trace).correct, trace) for problem, (trace,) in zip(problems, found, strict=True)]
 
@@ -82,8 +91,11 @@ def test_the_card_tells_every_family() -> None:
 
 
 def test_tiny_reasons_truly_and_tiny_base_leaves_something_to_gain() -> None:
+    """Of 120 problems, so with room below the 15 % that the card's 1,200 must show."""
+    card = json.loads((models.path("tiny-base") / "scores.json").read_text(encoding="utf-8"))["1.0"]["all"]
+    assert 0.15 <= card <= 0.45
     finished, raw = attempts("tiny", 0.6), attempts("tiny-base", 1.0)
     equations = [equation.true for _, trace in finished for equation in audit(trace).equations]
     assert sum(equations) / len(equations) > 0.9
-    assert 0.15 <= sum(correct for correct, _ in raw) / PROBLEMS <= 0.45
+    assert 0.1 <= sum(correct for correct, _ in raw) / PROBLEMS <= 0.45
     assert sum(correct for correct, _ in finished) > sum(correct for correct, _ in raw)
