@@ -84,6 +84,13 @@ def test_scores_are_those_of_the_card(name: str) -> None:
     assert abs(share - card) <= 3 * math.sqrt(max(card * (1 - card), 0.01) / PROBLEMS)
 
 
+def test_the_readme_tells_what_the_cards_say() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for name, temperature in (("tiny", "0.6"), ("tiny-base", "1.0")):
+        card = json.loads((models.path(name) / "scores.json").read_text(encoding="utf-8"))[temperature]["all"]
+        assert f"{100 * card:.1f} %" in readme
+
+
 def test_the_card_tells_every_family() -> None:
     for name in models.EMBEDDED:
         text = (Path(models.path(name)) / "README.md").read_text(encoding="utf-8")
