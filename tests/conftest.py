@@ -6,9 +6,10 @@ for training, so that the next token is not a coin toss between all of them and 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,20 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "store.db"
     monkeypatch.setenv("THINKSMITH_STORE", str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def rows() -> Callable[[str], list[dict[str, Any]]]:
+    """Reads a file of the real data sets by its name, such as `gsm8k/test.jsonl`; skips where they are not."""
+    data = Path(os.environ.get("THINKSMITH_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+
+    def read(name: str) -> list[dict[str, Any]]:
+        if not (data / name).exists():
+            pytest.skip(f"{data / name} is not here; set THINKSMITH_DATA to the folder with the data sets")
+        with (data / name).open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+
+    return read
 
 
 @pytest.fixture(scope="session")

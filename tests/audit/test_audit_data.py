@@ -5,24 +5,9 @@ The counts are pinned so that a change which finds more, or flags more, is looke
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from pathlib import Path
-
-import pytest
 
 from thinksmith.audit import find_equations, find_loop, find_segments
-
-DATA = Path(os.environ.get("THINKSMITH_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-
-
-def rows(name: str) -> list[dict]:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"{path} is not here; set THINKSMITH_DATA to the folder with the data sets")
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def counts(texts: list[str]) -> tuple[int, int]:
@@ -30,7 +15,7 @@ def counts(texts: list[str]) -> tuple[int, int]:
     return len(found), sum(not equation.true for equation in found)
 
 
-def test_recorded_chains_of_a_real_model():
+def test_recorded_chains_of_a_real_model(rows):
     texts = [text for row in rows("replay/math_cot_100.jsonl") for text in row["responses"]]
     # 67 of the 79 come from one problem, whose chains write 1 \div 50 = 50 where they mean 50 \div 1.
     assert counts(texts) == (2274, 79)
@@ -41,11 +26,11 @@ def test_recorded_chains_of_a_real_model():
     assert looping == [637]
 
 
-def test_gsm8k_reference_solutions():
+def test_gsm8k_reference_solutions(rows):
     texts = [re.sub(r"<<[^>]*>>", "", row["answer"]) for row in rows("gsm8k/test.jsonl")]
     assert counts(texts) == (3126, 2)
 
 
-def test_math_and_aime_reference_solutions():
+def test_math_and_aime_reference_solutions(rows):
     assert counts([row["solution"] for row in rows("math500/test.jsonl")]) == (307, 1)
     assert counts([row["solution"] for row in rows("aime24/test.jsonl")]) == (72, 2)

@@ -104,6 +104,20 @@ def test_a_finished_run_is_not_gone_on_with_and_repeats_exactly(store):
     assert (one.accuracy, one.counts, one.families) == (two.accuracy, two.counts, two.families)
 
 
+def test_a_finished_run_is_taken_as_it_stands_where_that_is_asked_for(store):
+    first, one = evaluate(problems(), Adder(), sampling=SAMPLING, store=store, name="sums")
+    engine = Adder()
+    seen = []
+    second, two = evaluate(
+        problems(), engine, sampling=SAMPLING, store=store, name="sums", reuse=True, on_attempt=seen.append
+    )
+    assert (first, one) == (second, two)
+    assert (len(engine.asked), len(seen)) == (0, len(problems()))
+    third, _ = evaluate(problems(), engine, sampling=SAMPLING, store=store, name="other", reuse=True)
+    assert third != first
+    assert len(engine.asked) == len(problems())
+
+
 def test_a_subset_draws_what_the_whole_set_draws(store):
     whole, _ = evaluate(problems(), Adder(), sampling=SAMPLING, samples=2, store=store, name="a")
     some, _ = evaluate(problems()[5:9], Adder(), sampling=SAMPLING, samples=2, store=store, name="b")

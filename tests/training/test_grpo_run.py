@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -159,6 +160,8 @@ def test_a_killed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(done: Do
     assert result.difference == done.result.difference
     with Store.open(tmp_path / "store.db") as store:
         assert store.run(result.run_id).attempts == STEPS * 3 * 8  # none lost, none twice
+        # What was measured before training is not measured again.
+        assert [run.name.split()[-2] for run in store.runs() if run.kind == "eval"] == ["after", "before"]
 
 
 def test_ctrl_c_leaves_a_folder_that_can_be_resumed(words: Path, program: Path, tmp_path: Path) -> None:
@@ -201,6 +204,15 @@ def test_another_recipe_in_the_same_folder(done: Done, words: Path) -> None:
     with pytest.raises(UserError, match="holds a run of another recipe"):
         do(recipe_for(words, seed=1), done.result.folder)
     assert load(str(done.result.folder), GRPORecipe) == done.recipe
+
+
+def test_other_weights_under_the_same_name(done: Done, words: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(done.result.folder, folder)
+    facts = json.loads((folder / "facts.json").read_text())
+    (folder / "facts.json").write_text(json.dumps(facts | {"weights_hash": "0" * 64}))
+    with pytest.raises(UserError, match="began from other weights"):
+        do(done.recipe, folder)
 
 
 @pytest.mark.parametrize(

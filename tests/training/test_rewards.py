@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from training_kit import attempt, word_policy
 
 from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.errors import UserError
 from thinksmith.records import Problem, Sampling
-from thinksmith.training.rl.rewards import REWARDS, combine, correctness, think_format
+from thinksmith.training.rl.rewards import REWARDS, combine, correctness, think_format, true_equations
 from thinksmith.training.rl.rollout import roll_out
 
 
@@ -22,6 +24,22 @@ def test_all_else_has_the_verdicts_score(status: str) -> None:
 
 def test_an_engine_that_failed_is_not_judged_for_its_format() -> None:
     assert think_format(attempt("", status="error", finish="error", error="out of memory")) is None
+
+
+@pytest.mark.parametrize(
+    ("thinking", "share"),
+    [
+        ("2 + 2 = 4", 1.0),
+        ("2 + 2 = 4, 4 * 3 = 13", 0.5),
+        ("7 - 9 = -(9 - 7) = -2", 1.0),
+        ("It is four.", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_equations_are_counted_by_their_truth(thinking: str, share: float) -> None:
+    made = attempt("4")
+    assert true_equations(replace(made, trace=replace(made.trace, thinking=thinking))) == share
+    assert true_equations(attempt(status="error", finish="error")) is None
 
 
 def test_format_under_a_template_that_opens_the_thinking() -> None:

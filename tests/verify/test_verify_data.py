@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import pytest
 
 from thinksmith.records import Problem, Trace
 from thinksmith.verify import check_gold, verify
 from thinksmith.verify.math import same_maths
-
-DATA = Path(os.environ.get("THINKSMITH_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-
-
-def rows(name: str) -> list[dict]:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"{path} is not here; set THINKSMITH_DATA to the folder with the data sets")
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def verdict(gold: str, kind: str, text: str):
@@ -28,7 +14,7 @@ def verdict(gold: str, kind: str, text: str):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_gsm8k(split):
+def test_gsm8k(split, rows):
     wrong = [
         row["answer"][-40:]
         for row in rows(f"gsm8k/{split}.jsonl")
@@ -38,7 +24,7 @@ def test_gsm8k(split):
 
 
 @pytest.mark.parametrize("kind", ["number", "math"])
-def test_aime24(kind):
+def test_aime24(kind, rows):
     failed = []
     for row in rows("aime24/test.jsonl"):
         assert check_gold(Problem("p", "?", row["answer"], kind)) is None
@@ -48,13 +34,13 @@ def test_aime24(kind):
     assert failed == [(60, "no_answer")]  # the only solution that boxes nothing
 
 
-def test_math500():
+def test_math500(rows):
     for row in rows("math500/test.jsonl"):
         assert check_gold(Problem("p", "?", row["answer"], "math")) is None, row["answer"]
         assert verdict(row["answer"], "math", row["solution"]).status == "correct", row["unique_id"]
 
 
-def test_math500_golds_are_told_apart():
+def test_math500_golds_are_told_apart(rows):
     golds = sorted({row["answer"] for row in rows("math500/test.jsonl") if not row["answer"].isdigit()})
     equal = [(a, b) for i, a in enumerate(golds) for b in golds[i + 1 :] if same_maths(a, b)]
     # Each pair is one answer, written in two ways; 36° and $36 are one because units are not compared.
@@ -66,7 +52,7 @@ def test_math500_golds_are_told_apart():
     ]
 
 
-def test_recorded_verdicts():
+def test_recorded_verdicts(rows):
     differ = []
     for index, row in enumerate(rows("replay/math_cot_100.jsonl")):
         for sample, (text, recorded) in enumerate(zip(row["responses"], row["correct"], strict=True)):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from thinksmith.engines.contract import Engine
@@ -18,8 +21,22 @@ def open_engine(name: str, **options: Any) -> Engine:
     kind = name.split("/", 1)[0]
     if kind in REMOTE and "/" in name:
         raise UserError(f"{kind}/… is not in this version yet; use tiny, a folder or a hub id")
-    from thinksmith.engines.local.engine import LocalEngine
-    from thinksmith.policy.load import load_policy
+    with _no_collection():
+        from thinksmith.engines.local.engine import LocalEngine
+        from thinksmith.policy.load import load_policy
 
-    slots = options.pop("slots", None)
-    return LocalEngine(load_policy(name, **options), slots=slots)
+        slots = options.pop("slots", None)
+        return LocalEngine(load_policy(name, **options), slots=slots)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection meanwhile: importing torch and transformers makes a million objects and hardly any garbage,
+    and looking for it again and again takes a sixth of the time until the first token."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

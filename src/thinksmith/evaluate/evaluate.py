@@ -34,21 +34,31 @@ def evaluate(
     name: str,
     samples: int = 1,
     strategy: str = "single",
+    reuse: bool = False,
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> tuple[str, Summary]:
     """Make `samples` attempts at every problem; return the run's id in the store and the summary.
 
     Each attempt is in the store before the next result is looked at, so a run that was killed loses nothing finished.
     An unfinished run of the same problems, model, sampling, samples, strategy and name is gone on with: seeds depend on
-    the problem and the sample alone, so it ends as the uninterrupted one would. `on_attempt` gets every attempt in the
-    order of finishing, those of the resumed run first.
+    the problem and the sample alone, so it ends as the uninterrupted one would. A finished one is begun anew, which
+    gives the same attempts again; with `reuse` it is taken as it stands. `on_attempt` gets every attempt in the order
+    of finishing, those of the resumed run first.
 
     UserError: no problem, two problems with one id, an unknown strategy or kind of answer; or attempts that raised an
     exception: these are not stored, the run stays unfinished, and the same call makes just those again. Ctrl-C raises
     KeyboardInterrupt and leaves the run to be resumed.
     """
     _check(problems, samples, strategy)
-    run_id = _open_run(store, engine, name, _config(problems, sampling, samples, strategy))
+    identity = (
+        "eval",
+        name,
+        engine.info.name,
+        engine.info.weights_hash,
+        _config(problems, sampling, samples, strategy),
+    )
+    found = (store.find_run if reuse else store.unfinished)("eval", config_hash(*identity))
+    run_id = found.id if found else store.start_run(*identity)
     attempts: list[Attempt] = []
 
     def keep(attempt: Attempt) -> None:
@@ -58,6 +68,8 @@ def evaluate(
 
     for stored in store.attempts(run_id):
         keep(stored.attempt)
+    if found and found.finished:
+        return run_id, summarise(attempts, tokens_per_s=found.summary.get("tokens_per_s"))
     resumed = len(attempts)
 
     async def attempt_one(job: Job, engine: Engine) -> Attempt:
@@ -106,12 +118,6 @@ def _config(problems: Sequence[Problem], sampling: Sampling, samples: int, strat
         "strategy": strategy,
         "sampling": asdict(sampling),
     }
-
-
-def _open_run(store: Store, engine: Engine, name: str, config: dict[str, Any]) -> str:
-    identity = ("eval", name, engine.info.name, engine.info.weights_hash, config)
-    unfinished = store.unfinished("eval", config_hash(*identity))
-    return unfinished.id if unfinished else store.start_run(*identity)
 
 
 def _jobs(problems: Sequence[Problem], samples: int, done: set[tuple[str, int]]) -> Iterator[Job]:

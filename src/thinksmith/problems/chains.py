@@ -96,7 +96,9 @@ def _step(w: Writer, node: Node) -> Node | int:
         return Node(node.op, _step(w, node.left), node.right)
     if isinstance(node.right, Node):
         return Node(node.op, node.left, _step(w, node.right))
-    return w.equation(text(node), value(node))
+    if node.op == "*":
+        return w.equation(text(node), value(node))
+    return w.signed(text(node), value(node.left), node.op, value(node.right))
 
 
 def _backwards_fits(w: Writer, last: Node, result: int) -> bool:
@@ -105,9 +107,14 @@ def _backwards_fits(w: Writer, last: Node, result: int) -> bool:
     if last.op == "*" and (not y or result % y):
         w.say(f"\nCheck: {text(last)} = {x * y}.")
         return x * y == result
-    shown = f"({y})" if y < 0 else str(y)
-    back = {"+": result - y, "-": result + y, "*": result // y if y else 0}[last.op]
-    w.say(f"\nCheck: {result} {_INVERSE[last.op]} {shown} = {back}.")
+    undone = Node(_INVERSE[last.op], result, y)
+    w.say("\nCheck: ")
+    if last.op == "*":
+        back = result // y
+        w.say(f"{text(undone)} = {back}.")
+    else:
+        back = w.signed(text(undone), result, undone.op, y)
+        w.say(".")
     return back == x
 
 

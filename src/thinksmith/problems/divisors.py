@@ -71,7 +71,10 @@ def _work(w: Writer, op: str, a: int, b: int) -> int:
 
 def _euclid(w: Writer, large: int, small: int) -> int:
     while small:
-        _, remainder = w.division(large, small)
+        product = w.equation(f"{small} * {large // small}", large // small * small)
+        w.say(", ")
+        # A slip may have made the product too large; the sign of what is left is then passed over, as one does.
+        remainder = abs(w.equation(f"{large} - {product}", large - product))
         large, small = small, remainder
         w.say(", " if small else f", so gcd {large}.")
     return large

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from thinksmith.problems.family import Family, Parameter, Parameters, make_problem
-from thinksmith.problems.writer import Writer, near_miss
+from thinksmith.problems.writer import Writer, by_magnitudes, near_miss
 from thinksmith.records import Problem
 
 FORMS = ("one", "bracket", "both")
@@ -67,13 +67,13 @@ def _work(w: Writer, form: str, a: int, b: int, c: int, d: int) -> int:
         w.say(f"x {_signed(b)} = ")
         inner = w.equation(f"{d} / {a}", round(d / a))
         w.say(".\nx = ")
-        x = w.equation(f"{inner} {_signed(-b)}", inner - b)
+        x = w.signed(f"{inner} {_signed(-b)}", inner, "-", b)
         w.say(".")
         return x
     if form == "both":
         w.say(f"{a}x - {_term(c)} = {_term(a - c)}.\n")
     w.say(f"{_term(a - c)} = ")
-    right = w.equation(f"{d} {_signed(-b)}", d - b)
+    right = w.signed(f"{d} {_signed(-b)}", d, "-", b)
     if a - c == 1:
         w.say(".")
         return right
@@ -85,15 +85,21 @@ def _work(w: Writer, form: str, a: int, b: int, c: int, d: int) -> int:
 
 
 def _substitute(w: Writer, form: str, a: int, b: int, c: int, d: int, x: int) -> bool:
-    shown = f"({x})" if x < 0 else str(x)
     if form == "bracket":
-        w.say(f"\nCheck: {x} {_signed(b)} = {x + b}, {a} * {_bracketed(x + b)} = {a * (x + b)}.")
+        inner = by_magnitudes(f"{x} {_signed(b)}", x, "+", b)
+        w.say(f"\nCheck: {inner} = {x + b}, {a} * {_bracketed(x + b)} = {a * (x + b)}.")
         return a * (x + b) == d
-    w.say(f"\nCheck: {a} * {shown} {_signed(b)} = {a * x} {_signed(b)} = {a * x + b}.")
+    w.say(f"\nCheck: {_side(a, b, x)}.")
     if form == "one":
         return a * x + b == d
-    w.say(f" {c} * {shown} {_signed(d)} = {c * x} {_signed(d)} = {c * x + d}.")
+    w.say(f" {_side(c, d, x)}.")
     return a * x + b == c * x + d
+
+
+def _side(a: int, b: int, x: int) -> str:
+    """a x + b with the value of x put in, worked out."""
+    worked = by_magnitudes(f"{a * x} {_signed(b)}", a * x, "+", b)
+    return f"{a} * {_bracketed(x)} {_signed(b)} = {worked} = {a * x + b}"
 
 
 def _bracketed(n: int) -> str:

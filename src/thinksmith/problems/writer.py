@@ -53,6 +53,10 @@ class Writer:
             return value
         return written
 
+    def signed(self, left: str, x: int, op: str, y: int) -> int:
+        """Write `left = value` for x + y or x - y, by way of the magnitudes where the signs want thought."""
+        return self.equation(by_magnitudes(left, x, op, y), x + y if op == "+" else x - y)
+
     def division(self, dividend: int, divisor: int) -> tuple[int, int]:
         """Write `dividend = divisor * quotient + remainder`; returns what was written for the two."""
         before = self.slips
@@ -84,6 +88,24 @@ class Writer:
         noticed = self.rng.random() < self.style.notice
         self.slips -= noticed
         return noticed
+
+
+def by_magnitudes(left: str, x: int, op: str, y: int) -> str:
+    """`left` (which is x + y or x - y as it was asked), followed by its form without signed operands if that differs.
+
+    `14 - 15` becomes `14 - 15 = -(15 - 14)`, `-65 + 25` gets `-(65 - 25)`, `27 - (-26)` gets `27 + 26`: every sum that
+    has to be known by heart is one of two magnitudes, and every difference takes the smaller from the larger.
+    """
+    if op == "-":
+        y = -y
+    if x >= 0 and y >= 0:
+        plain = f"{x} + {y}"
+    elif x < 0 and y < 0:
+        plain = f"-({-x} + {-y})"
+    else:
+        difference = f"{max(abs(x), abs(y))} - {min(abs(x), abs(y))}"
+        plain = f"-({difference})" if x + y < 0 else difference
+    return left if plain == left else f"{left} = {plain}"
 
 
 def near_miss(value: int, rng: Random) -> int:

@@ -31,14 +31,19 @@ def new_folder(name: str) -> Path:
 
 
 def open_folder(folder: Path, recipe: BaseModel, facts: dict[str, Any]) -> None:
-    """Create the folder, or check that the run in it is of the same recipe. Raises UserError where it is not, or where
-    the folder cannot be written."""
+    """Create the folder, or check that the run in it is of the same recipe and began from the same weights. Raises
+    UserError where it is not, or where the folder cannot be written."""
     text = to_toml(recipe)
     path = folder / "recipe.toml"
     try:
         if path.exists():
             if path.read_bytes() != text.encode():
                 raise UserError(f"{folder} holds a run of another recipe; name another folder, or resume it as it was")
+            if _weights(folder) not in (None, facts.get("weights_hash")):
+                model = facts.get("model", "the model")
+                raise UserError(
+                    f"{folder} holds a run that began from other weights than {model} has now; name another"
+                )
             return
         folder.mkdir(parents=True, exist_ok=True)
         # The recipe last: a folder that has one is whole.
@@ -46,6 +51,14 @@ def open_folder(folder: Path, recipe: BaseModel, facts: dict[str, Any]) -> None:
         write_whole(path, text)
     except OSError as error:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; name another with --out") from None
+
+
+def _weights(folder: Path) -> str | None:
+    """The hash of the weights that the folder's run began from; None where it cannot be told."""
+    try:
+        return str(json.loads((folder / "facts.json").read_text(encoding="utf-8"))["weights_hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -67,11 +67,19 @@ def write_card(
 
 def _stage(stage: str, recipe: Mapping[str, Any], log: Path) -> str:
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    tokens, minutes = sum(row["tokens"] for row in rows), sum(row["seconds"] for row in rows) / 60
+    minutes = sum(row["seconds"] for row in rows) / 60
+    settings = f"all settings in `recipes/tiny/{stage}.toml`"
+    if rollout := recipe.get("rollout"):
+        drawn = f"{rollout['prompts']} problems × {rollout['num_generations']} completions"
+        rewards = ", ".join(f"{name} {weight:g}" for name, weight in recipe["rewards"].items())
+        return (
+            f"- `{stage}`: GRPO, {len(rows):,} steps of {drawn}, {minutes:.0f} minutes; rewards: {rewards}; {settings}."
+        )
+    tokens = sum(row["tokens"] for row in rows)
     style = ", ".join(f"{key} {value:g}" for key, value in recipe["style"].items())
     return (
         f"- `{stage}`: {len(rows):,} steps, {tokens / 1e6:.1f} M tokens, {minutes:.0f} minutes; traces written by the "
-        f"symbolic solvers ({style}); all settings in `recipes/tiny/{stage}.toml`."
+        f"symbolic solvers ({style}); {settings}."
     )
 
 

@@ -1,8 +1,9 @@
-"""Makes the embedded models: `python -m thinksmith.recipes.tiny.make FOLDER [--stage pretrain|base|tiny]`.
+"""Makes the embedded models: `python -m thinksmith.recipes.tiny.make FOLDER [--stage pretrain|base|sft|polish]`.
 
-Three stages: `pretrain` (a common trunk), then two branches: `base` (tiny-base, with the habits of raw text: answers
-without thinking, slips that nobody noticed) and `tiny` (the finished reasoner). Each is a TOML file beside this one. An
-interrupted stage goes on from its last checkpoint.
+Four stages: `pretrain` (a common trunk), then two branches: `base` ends in tiny-base, with the habits of raw text
+(answers without thinking, slips that nobody noticed); `sft` (clean traces) and `polish` (GRPO, on what `sft` made) end
+in tiny, the finished reasoner. Each is a TOML file beside this one. An interrupted stage goes on from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -19,27 +20,33 @@ from typing import Any
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from thinksmith.policy.load import load_tokenizer
+from thinksmith.engines.local.engine import LocalEngine
+from thinksmith.policy.load import load_policy, load_tokenizer
+from thinksmith.policy.policy import Policy
 from thinksmith.problems.families import FAMILIES, stream, write_solution
+from thinksmith.problems.load import load as load_problems
 from thinksmith.problems.writer import Style
+from thinksmith.recipes.load import load as load_recipe
 from thinksmith.recipes.tiny.card import write_card
 from thinksmith.recipes.tiny.tokenizer import corpus, train_tokenizer
 from thinksmith.training.batches import Example
 from thinksmith.training.checkpoint import save_model
+from thinksmith.training.rl.grpo import Metrics, train
+from thinksmith.training.rl.recipe import GRPORecipe
 from thinksmith.training.sft import SFTConfig, SFTStep, sft
 
 HERE = Path(__file__).parent
-TRUNK = "pretrain"
-STAGES = (TRUNK, "base", "tiny")
-# The models that two of the stages end in, and what their cards say they are.
+TRUNK, SFT = "pretrain", "sft"
+STAGES = (TRUNK, "base", SFT, "polish")
+# The models that two of the stages end in: the stages behind each, and what its card says it is.
 MODELS = {
-    "base": (
-        "tiny-base",
+    "tiny-base": (
+        (TRUNK, "base"),
         "A model that can reason but seldom does: it has the habits of raw text, most answers without working, slips "
         "that nobody noticed. Made to be trained: reinforcement learning has something to gain here.",
     ),
     "tiny": (
-        "tiny",
+        (TRUNK, SFT, "polish"),
         "The finished reasoner: it works step by step, checks itself and goes back when something does not fit. "
         "It knows arithmetic, chains, countdown, linear equations, gcd and lcm, and short word problems, nothing else.",
     ),
@@ -84,35 +91,67 @@ def source(tokenizer: Any, settings: dict[str, Any], longest: int, step: int) ->
     return [example for example in examples if example.tokens <= longest]
 
 
-def run(stage: str, folder: Path) -> None:
+def pretrain(folder: Path) -> None:
+    settings = recipe(TRUNK)
+    train_tokenizer(corpus(settings["seed"], 4000), 1024).save_pretrained(folder / "tokenizer")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    model = new_model(settings["model"], tokenizer, settings["seed"])
+    _fine_tune(TRUNK, folder, model, tokenizer)
+    save_model(folder / TRUNK, model, tokenizer)
+
+
+def base(folder: Path) -> None:
+    policy = load_policy(str(folder / TRUNK), dtype="float32")
+    _fine_tune("base", folder, policy.model, policy.tokenizer)
+    _finish("tiny-base", folder, policy)
+
+
+def sft_stage(folder: Path) -> None:
+    policy = load_policy(str(folder / TRUNK), dtype="float32")
+    _fine_tune(SFT, folder, policy.model, policy.tokenizer)
+    save_model(folder / SFT, policy.model, policy.tokenizer)
+
+
+def polish(folder: Path) -> None:
+    settings = load_recipe(str(HERE / "polish.toml"), GRPORecipe)
+    policy = load_policy(str(folder / SFT), dtype="float32")
+    pool = load_problems(settings.problems, settings.rollout.pool, split="train", seed=settings.seed)
+    work = folder / "checkpoints" / "polish"
+    work.mkdir(parents=True, exist_ok=True)
+    train(policy, LocalEngine(policy), pool, settings, work, on_step=_say)
+    (folder / "polish.jsonl").write_bytes((work / "metrics.jsonl").read_bytes())
+    _finish("tiny", folder, policy)
+
+
+def _fine_tune(stage: str, folder: Path, model: Any, tokenizer: Any) -> None:
     settings = recipe(stage)
-    if stage == TRUNK:
-        tokenizer = train_tokenizer(corpus(settings["seed"], 4000), 1024)
-        tokenizer.save_pretrained(folder / "tokenizer")
-        tokenizer = load_tokenizer(folder / "tokenizer")
-        model = new_model(settings["model"], tokenizer, settings["seed"])
-    else:
-        tokenizer = load_tokenizer(folder / TRUNK)
-        model = Qwen2ForCausalLM.from_pretrained(folder / TRUNK, dtype=torch.float32)
+    print(f"{stage}: {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     if torch.cuda.is_available():
         model.to("cuda")
-    print(f"{stage}: {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    config = SFTConfig(**settings["training"])
     sft(
         model,
         partial(source, tokenizer, settings, settings["longest"]),
-        config,
+        SFTConfig(**settings["training"]),
         pad_id=tokenizer.pad_token_id,
         folder=folder / "checkpoints" / stage,
         on_step=_log(folder / f"{stage}.jsonl"),
     )
-    if stage == TRUNK:
-        save_model(folder / TRUNK, model, tokenizer)
-        return
-    name, about = MODELS[stage]
-    save_model(folder / name, model.to(torch.bfloat16), tokenizer)
-    stages = {TRUNK: recipe(TRUNK), stage: settings}
-    write_card(folder / name, name, about, stages, {key: folder / f"{key}.jsonl" for key in stages})
+
+
+def _finish(name: str, folder: Path, policy: Policy) -> None:
+    """Save a finished model as it is shipped, with its card."""
+    save_model(folder / name, policy.model.to(torch.bfloat16), policy.tokenizer)
+    stages, about = MODELS[name]
+    write_card(folder / name, name, about, {s: recipe(s) for s in stages}, {s: folder / f"{s}.jsonl" for s in stages})
+
+
+def _say(metrics: Metrics) -> None:
+    print(
+        f"step {metrics['step']:.0f}  accuracy {metrics['accuracy']:.1%}  "
+        f"thinking {metrics['thinking_tokens']:.0f} tokens  check {metrics['check_share']:.0%}  "
+        f"{metrics['seconds']:.1f} s",
+        flush=True,
+    )
 
 
 def _log(path: Path) -> Callable[[SFTStep], None]:
@@ -138,8 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage (may be given again)")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
+    run = {TRUNK: pretrain, "base": base, SFT: sft_stage, "polish": polish}
     for stage in options.stage or STAGES:
-        run(stage, options.folder)
+        run[stage](options.folder)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from thinksmith.audit.audit import audit
 from thinksmith.errors import UserError
 from thinksmith.records import Attempt
 
@@ -25,7 +26,20 @@ def think_format(attempt: Attempt) -> float | None:
     return float(attempt.trace.thinking_status == "closed" and bool(attempt.trace.answer.strip()))
 
 
-REWARDS: dict[str, Reward] = {"correctness": correctness, "think_format": think_format}
+def true_equations(attempt: Attempt) -> float | None:
+    """The share of the trace's equations that are true, each checked exactly; 0 where it has none, so that writing less
+    does not pay. An engine that failed wrote nothing to be judged."""
+    if attempt.trace.finish == "error":
+        return None
+    equations = audit(attempt.trace, attempt.problem).equations
+    return sum(equation.true for equation in equations) / len(equations) if equations else 0.0
+
+
+REWARDS: dict[str, Reward] = {
+    "correctness": correctness,
+    "think_format": think_format,
+    "true_equations": true_equations,
+}
 
 
 def combine(weights: Mapping[str, float]) -> Callable[[Attempt], tuple[float | None, dict[str, float | None]]]:

@@ -136,7 +136,9 @@ def _measure(
 
     sampling = Sampling(temperature=table.temperature, max_tokens=table.max_tokens, seed=recipe.seed)
     name = f"{table.problems} {stage} {folder.name}"
-    _, summary = evaluate(problems, engine, sampling=sampling, store=store, name=name, on_attempt=keep)
+    # A run that is resumed after its first measurement does not make that again.
+    resumed = stage == "before" and (folder / "metrics.jsonl").exists()
+    _, summary = evaluate(problems, engine, sampling=sampling, store=store, name=name, reuse=resumed, on_attempt=keep)
     return _Measured(summary, tuple(attempts))
 
 
