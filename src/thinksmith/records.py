@@ -57,7 +57,14 @@ class Sampling:
 
     `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 are off. A request's tokens are a function
     of (`seed`, index within the request, position) alone, never of its neighbours in a batch.
-    `max_tokens` bounds the completion, `max_thinking_tokens` the thinking inside it (None: no bound).
+    `repetition_penalty` divides the positive and multiplies the negative logits of tokens that stand in the prompt or
+    came already (Keskar et al. 2019, arXiv:1909.05858); 1 is off.
+
+    `max_tokens` bounds the completion, `max_thinking_tokens` the thinking inside it (None: no bound): then the end tag
+    is forced, with the text `closing` before it. Before `min_thinking_tokens` were thought, the end tag is withheld:
+    where the model draws it, `wait` is put in its place (Muennighoff et al. 2025, arXiv:2501.19393), or with `wait` ""
+    it draws among the other tokens. `stop` texts and `stop_ids` end the completion. With `top_logprobs` k > 0 the k
+    likeliest tokens of each position are told.
     """
 
     temperature: float = 0.6
@@ -69,6 +76,11 @@ class Sampling:
     max_thinking_tokens: int | None = None
     min_thinking_tokens: int = 0
     stop: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()
+    repetition_penalty: float = 1.0
+    closing: str = ""
+    wait: str = "Wait"
+    top_logprobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,10 @@ class Trace:
     included when it was sampled; `logprobs` (natural log, same length) are of the distribution that was
     sampled from at temperature 1 and without truncation, so training can use them as they are.
     `prompt_ids` are the ids that the model was given (template and prefill included); with `token_ids` any part can be
-    replayed without tokenising again. `seconds` is wall time from submission to finish. `text` is the
+    replayed without tokenising again. `forced` are the positions in `token_ids` of tokens that the engine put there
+    (the forced end of the thinking, a `Wait`): the model did not choose them, so nothing is learnt from them.
+    `top_logprobs` holds for each token the likeliest (id, log-probability) pairs, where they were asked for.
+    `seconds` is wall time from submission to finish. `text` is the
     assistant's turn as text: what the template opened and the prefill (`opened`), then the completion.
     """
 
@@ -119,6 +134,8 @@ class Trace:
     opened: str = ""
     completion: str = ""
     error: str = ""
+    forced: tuple[int, ...] = ()
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None
 
     @property
     def text(self) -> str:

@@ -201,13 +201,93 @@ def test_a_thinking_budget_forces_the_end_tag(engine):
     assert cut.finish == ("budget" if free[2].thinking_tokens > 7 else free[2].finish)
 
 
+def test_a_sentence_closes_the_thought(engine):
+    policy = policy_of(engine)
+    words, tag = (
+        policy.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Time is up.", "\n</think>")
+    )
+    for number in range(6):
+        (trace,) = engine.sample_all([ask(number, max_tokens=60, max_thinking_tokens=3, closing="Time is up.")])[0]
+        (free,) = engine.sample_all([ask(number, max_tokens=60)])[0]
+        if free.thinking_tokens <= 3:
+            assert trace.forced == ()
+            continue
+        assert list(trace.token_ids[3 : 3 + len(words) + len(tag)]) == [*words, *tag]
+        assert trace.forced == tuple(range(3, 3 + len(words) + len(tag)))
+        assert trace.thinking.endswith("Time is up.")
+
+
 def test_a_minimum_of_thinking_withholds_the_end(engine):
     policy = policy_of(engine)
-    requests = [ask(n, n=4, max_tokens=60, min_thinking_tokens=40, temperature=1.5) for n in range(8)]
+    requests = [ask(n, n=4, max_tokens=60, min_thinking_tokens=40, temperature=1.5, wait="") for n in range(8)]
     for traces in engine.sample_all(requests):
         for trace in traces:
             assert trace.thinking_tokens >= 40
+            assert trace.forced == ()
             assert not policy.eos_ids & set(trace.token_ids[:40])
+
+
+def test_a_minimum_of_thinking_puts_wait_where_the_model_would_end(engine):
+    """Up to the first end that it draws, a row is as it is without a minimum; there stands the text instead."""
+    policy = policy_of(engine)
+    wait = tuple(policy.tokenizer("Wait, no", add_special_tokens=False)["input_ids"])
+    sampling = {"n": 16, "max_tokens": 60, "temperature": 1.5}
+    free = engine.sample_all([ask(n, **sampling) for n in range(8)])
+    bound = engine.sample_all([ask(n, **sampling, min_thinking_tokens=40, wait="Wait, no") for n in range(8)])
+    waited = 0
+    for before, trace in zip((t for ts in free for t in ts), (t for ts in bound for t in ts), strict=True):
+        assert trace.thinking_tokens >= 40
+        assert not policy.eos_ids & set(trace.token_ids[:40])
+        same = next(
+            (i for i, pair in enumerate(zip(before.token_ids, trace.token_ids, strict=False)) if len(set(pair)) > 1), 60
+        )
+        assert trace.forced == () or trace.forced[0] == same
+        if trace.forced:
+            first = tuple(trace.token_ids[position] for position in trace.forced[: len(wait)])
+            assert first == wait[: len(first)]
+            waited += 1
+    assert waited > 3
+
+
+def test_stop_ids_end_a_completion(engine):
+    policy = policy_of(engine)
+    (free,) = engine.sample_all([ask(3, max_tokens=40)])[0]
+    number = free.token_ids[10]
+    (trace,) = engine.sample_all([ask(3, max_tokens=40, stop_ids=(number,))])[0]
+    assert trace.token_ids == free.token_ids[: free.token_ids.index(number) + 1]
+    assert trace.finish == "stop"
+    assert trace.completion == policy.decode(trace.token_ids[:-1])
+
+
+def test_the_repetition_penalty_equals_generates(engine):
+    policy = policy_of(engine)
+    for number in range(4):
+        (trace,) = engine.sample_all([ask(number, temperature=0.0, max_tokens=40, repetition_penalty=1.3)])[0]
+        ids = torch.tensor([trace.prompt_ids])
+        made = policy.model.generate(
+            ids, max_new_tokens=40, do_sample=False, repetition_penalty=1.3, attention_mask=torch.ones_like(ids)
+        )[0, ids.shape[1] :].tolist()
+        assert list(trace.token_ids) == made[: len(trace.token_ids)]
+
+
+def test_penalties_do_not_leak_between_neighbours(engine):
+    """Rows come, end and are moved; each penalty is for its own row's tokens."""
+    mixed = [ask(n, n=3, max_tokens=5 + 7 * n, repetition_penalty=1.0 + 0.4 * (n % 3)) for n in range(9)]
+    together = engine.sample_all(mixed)
+    for request, traces in zip(mixed, together, strict=True):
+        assert [t.token_ids for t in engine.sample_all([request])[0]] == [t.token_ids for t in traces]
+
+
+def test_the_likeliest_tokens_are_told_where_that_is_asked_for(engine):
+    some, none = engine.sample_all([ask(1, n=3, top_logprobs=4), ask(2, n=3)])
+    assert all(trace.top_logprobs is None for trace in none)
+    for trace in some:
+        assert trace.top_logprobs is not None
+        assert [len(each) for each in trace.top_logprobs] == [4] * len(trace.token_ids)
+        for token, logprob, best in zip(trace.token_ids, trace.logprobs, trace.top_logprobs, strict=True):
+            assert [p for _, p in best] == sorted((p for _, p in best), reverse=True)
+            assert logprob <= best[0][1]
+            assert dict(best).get(token, logprob) == logprob
 
 
 def test_context_and_length_ends(engine):
@@ -226,7 +306,16 @@ def test_context_and_length_ends(engine):
 
 @pytest.mark.parametrize(
     "sampling",
-    [{"temperature": -1}, {"top_p": 0}, {"top_k": -1}, {"min_p": 2}, {"max_tokens": 0}, {"max_thinking_tokens": -1}],
+    [
+        {"temperature": -1},
+        {"top_p": 0},
+        {"top_k": -1},
+        {"min_p": 2},
+        {"max_tokens": 0},
+        {"max_thinking_tokens": -1},
+        {"repetition_penalty": 0.0},
+        {"top_logprobs": -1},
+    ],
 )
 def test_numbers_that_mean_nothing(engine, sampling):
     with pytest.raises(UserError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import RepetitionPenaltyLogitsProcessor
 
 from thinksmith.engines.local.sampler import Rules, draw, row_key, uniform
 
@@ -60,7 +62,7 @@ def test_frequencies_are_the_distribution(vocab):
     logits = torch.randn(vocab) * 3
     rows = 20_000
     for temperature in (1.0, 0.5):
-        tokens, _ = draw(logits.expand(rows, vocab), rules(rows, temperature=temperature))
+        tokens = draw(logits.expand(rows, vocab), rules(rows, temperature=temperature)).token_B
         expected = torch.softmax(logits.double() / temperature, 0)
         seen = torch.bincount(tokens, minlength=vocab) / rows
         error = (seen - expected).abs() / (expected * (1 - expected) / rows).sqrt().clamp(min=1 / rows)
@@ -93,7 +95,8 @@ def test_filters_leave_what_their_definitions_say(logits, top_k, top_p, min_p, t
     allowed |= {i for i in range(len(logits)) if any(abs(logits[i] - logits[j]) < 1e-4 for j in allowed)}
     rows = 64
     how = rules(rows, temperature=temperature, top_k_B=top_k, top_p_B=top_p, min_p_B=min_p)
-    tokens, logprobs = draw(scores.expand(rows, -1), how)
+    drawn = draw(scores.expand(rows, -1), how)
+    tokens, logprobs = drawn.token_B, drawn.logprob_B
     assert set(tokens.tolist()) <= allowed
     torch.testing.assert_close(logprobs, torch.log_softmax(scores, 0)[tokens], atol=1e-4, rtol=1e-4)
 
@@ -104,12 +107,12 @@ def test_a_row_does_not_see_its_neighbours(seed, step, rows):
     generator = torch.Generator().manual_seed(seed % 1000)
     logits = torch.randn(rows, 300, generator=generator) * 2
     how = rules(rows, seed=seed, step=step, temperature=0.8, top_p_B=0.9)
-    together, _ = draw(logits, how)
+    together = draw(logits, how).token_B
     for row in range(rows):
         alone = Rules(
             how.key_B[row : row + 1], how.step_B[:1], how.temperature_B[:1], top_p_B=torch.tensor([0.9]), greedy=False
         )
-        assert draw(logits[row : row + 1], alone)[0].item() == together[row].item()
+        assert draw(logits[row : row + 1], alone).token_B.item() == together[row].item()
 
 
 def test_greedy_ban_force_and_what_is_not_finite():
@@ -118,10 +121,11 @@ def test_greedy_ban_force_and_what_is_not_finite():
         key_B=torch.arange(4),
         step_B=torch.zeros(4, dtype=torch.int64),
         temperature_B=torch.zeros(4),
-        ban=((1, torch.tensor([1])),),
-        force=((2, 0),),
+        ban=(torch.tensor([1]), torch.tensor([1])),
+        force=(torch.tensor([2]), torch.tensor([0])),
     )
-    tokens, logprobs = draw(logits, how)
+    drawn = draw(logits, how)
+    tokens, logprobs = drawn.token_B, drawn.logprob_B
     assert tokens.tolist() == [1, 2, 0, -1]
     torch.testing.assert_close(logprobs[:3], torch.log_softmax(logits[0], 0)[torch.tensor([1, 2, 0])])
     assert logits[1, 1] == 3.0  # banning changed the caller's tensor nowhere
@@ -131,5 +135,43 @@ def test_an_entry_without_mass_is_never_drawn():
     logits = torch.full((1, 700), -torch.inf)
     logits[0, [3, 255, 256, 699]] = 0.0
     for step in range(300):
-        token, _ = draw(logits, rules(1, step=step))
-        assert token.item() in (3, 255, 256, 699)
+        assert draw(logits, rules(1, step=step)).token_B.item() in (3, 255, 256, 699)
+
+
+def test_what_is_withheld_is_swapped_where_it_is_drawn():
+    logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 3.0, 1.0], [4.0, 3.0, 1.0]])
+    how = Rules(
+        key_B=torch.arange(3),
+        step_B=torch.zeros(3, dtype=torch.int64),
+        temperature_B=torch.zeros(3),
+        swap=(torch.tensor([1, 2]), torch.tensor([1]), torch.tensor([2, 2])),
+    )
+    drawn = draw(logits, how)
+    assert drawn.token_B.tolist() == [1, 2, 0]
+    assert drawn.swapped_B is not None
+    assert drawn.swapped_B.tolist() == [False, True, False]
+    torch.testing.assert_close(drawn.logprob_B[1], torch.log_softmax(logits[1], 0)[2])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), penalty=st.floats(0.5, 3.0))
+def test_the_repetition_penalty_is_that_of_transformers(seed, penalty):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(4, 50, generator=generator) * 3
+    ids = torch.randint(0, 50, (4, 9), generator=generator)
+    expected = RepetitionPenaltyLogitsProcessor(penalty)(ids, logits.clone())
+    seen = torch.zeros(4, 50, dtype=torch.bool).scatter_(1, ids, True)
+    how = replace(rules(4, temperature=0.0), penalty_B=torch.full((4,), penalty), seen_BV=seen)
+    drawn = draw(logits, how)
+    assert drawn.token_B.tolist() == expected.argmax(-1).tolist()
+    raw = torch.log_softmax(logits, -1).gather(1, drawn.token_B[:, None])[:, 0]
+    torch.testing.assert_close(drawn.logprob_B, raw)  # what is told is the model's own
+
+
+def test_the_likeliest_are_told():
+    logits = torch.randn(3, 40, generator=torch.Generator().manual_seed(1))
+    top = draw(logits, replace(rules(3), top=5)).top
+    assert top is not None
+    expected = torch.log_softmax(logits, -1).topk(5)
+    assert top[0].tolist() == expected.indices.tolist()
+    torch.testing.assert_close(top[1], expected.values)

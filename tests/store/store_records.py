@@ -44,6 +44,8 @@ samplings = st.builds(
     seed=st.integers(0, 2**70),
     max_thinking_tokens=st.one_of(st.none(), counts),
     stop=st.lists(texts, max_size=2).map(tuple),
+    stop_ids=ids,
+    closing=texts,
 )
 traces = st.builds(
     Trace,
@@ -63,6 +65,10 @@ traces = st.builds(
     opened=texts,
     completion=texts,
     error=texts,
+    forced=ids,
+    top_logprobs=st.one_of(
+        st.none(), st.lists(st.lists(st.tuples(counts, finite), max_size=3).map(tuple), max_size=3).map(tuple)
+    ),
 )
 verdicts = st.builds(
     Verdict,

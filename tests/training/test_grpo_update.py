@@ -100,6 +100,29 @@ def test_the_first_step_follows_the_plain_policy_gradient(
     assert distance(found, plain_gradient(policy, rollout, kind, scale)) <= 1e-4
 
 
+def test_what_the_engine_forced_is_read_and_not_learnt(qwen: tuple[Policy, Rollout]) -> None:
+    """The forced tokens stay in the context of those after them; loss, normaliser and metrics leave them out."""
+    policy, rollout = qwen
+    forced = [tuple(range(1, len(a.trace.token_ids), 3)) for a in rollout.attempts]
+    attempts = tuple(
+        replace(a, trace=replace(a.trace, forced=f)) for a, f in zip(rollout.attempts, forced, strict=True)
+    )
+    rollout = replace(rollout, attempts=attempts)
+    found, metrics = gradient_of(policy, rollout, FREE)
+    advantages = group_advantages(rollout.rewards, rollout.groups, scale="group")
+    chosen = [[t for t in range(len(a.trace.token_ids)) if t not in a.trace.forced] for a in attempts]
+    policy.model.zero_grad(set_to_none=True)
+    for attempt, advantage, free in zip(attempts, advantages, chosen, strict=True):
+        prompt, ids = attempt.trace.prompt_ids, torch.tensor(attempt.trace.token_ids)
+        logits_TV = policy.model(input_ids=torch.tensor([prompt + attempt.trace.token_ids])).logits[0].float()
+        logprobs_T = logits_TV[len(prompt) - 1 : -1].log_softmax(-1).gather(-1, ids[:, None])[:, 0]
+        (-advantage / sum(map(len, chosen)) * logprobs_T[free].sum()).backward()
+    plain = torch.cat([p.grad.flatten() for p in policy.model.parameters()])
+    policy.model.zero_grad(set_to_none=True)
+    assert distance(found, plain) <= 1e-4
+    assert metrics["largest_logprob_gap"] <= 1e-4
+
+
 def test_micro_batches_change_nothing(qwen: tuple[Policy, Rollout]) -> None:
     policy, rollout = qwen
     whole, one = gradient_of(policy, rollout, FREE.model_copy(update={"micro_tokens": 10**6}))

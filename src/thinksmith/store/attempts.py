@@ -104,6 +104,8 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
         "prompt_ids": pack_ids(trace.prompt_ids),
         "logprobs": logprobs,
         "logprobs_type": logprobs_type,
+        "forced": pack_ids(trace.forced) if trace.forced else None,
+        "top_logprobs": None if trace.top_logprobs is None else canonical(trace.top_logprobs),
     }
 
 
@@ -129,6 +131,8 @@ def attempt_from_row(row: Row) -> Attempt:
         opened=row["opened"],
         completion=row["completion"],
         error=row["error"],
+        forced=unpack_ids(row["forced"] or b""),
+        top_logprobs=_pairs(row["top_logprobs"] and json.loads(row["top_logprobs"])),
     )
     verdict = Verdict(row["status"], _number(row["score"]), row["extracted"], row["reason"])
     return Attempt(problem, trace, verdict, row["sample"], row["strategy"])
@@ -152,6 +156,7 @@ def attempt_from_json(value: Row) -> Attempt:
     trace["sampling"] = _sampling(trace["sampling"])
     trace["token_ids"], trace["prompt_ids"] = tuple(trace["token_ids"]), tuple(trace["prompt_ids"])
     trace["logprobs"] = None if trace["logprobs"] is None else tuple(trace["logprobs"])
+    trace["forced"], trace["top_logprobs"] = tuple(trace.get("forced", ())), _pairs(trace.get("top_logprobs"))
     return Attempt(Problem(**problem), Trace(**trace), Verdict(**value["verdict"]), value["sample"], value["strategy"])
 
 
@@ -165,7 +170,11 @@ def _prompt(value: Any) -> Any:
 
 
 def _sampling(value: Mapping[str, Any]) -> Sampling:
-    return Sampling(**{**value, "stop": tuple(value["stop"])})
+    return Sampling(**{**value, "stop": tuple(value["stop"]), "stop_ids": tuple(value.get("stop_ids", ()))})
+
+
+def _pairs(value: Any) -> tuple[tuple[tuple[int, float], ...], ...] | None:
+    return None if value is None else tuple(tuple((number, logprob) for number, logprob in each) for each in value)
 
 
 def _number(value: float | None) -> float:

@@ -117,7 +117,8 @@ def _settings(connection: Any, _record: Any) -> None:
 
 
 def _prepare(engine: Engine, where: str) -> None:
-    """Make the tables if the database is empty; refuse it if it is not ours or not of our version."""
+    """Make the tables if the database is empty, bring those of an older version up to ours; refuse a database that is
+    not ours or is of a newer version."""
     with engine.connect() as connection:
         found = set(inspect(connection).get_table_names())
         if schema.meta.name not in found:
@@ -127,7 +128,12 @@ def _prepare(engine: Engine, where: str) -> None:
                 raise UserError(f"the database {where} belongs to another program (it has a table {min(in_the_way)!r})")
             _create(connection)
     with engine.connect() as connection:
-        version = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")) or "?"
+        if _version(connection, where) < schema.SCHEMA_VERSION:
+            _upgrade(connection, where)
+
+
+def _version(connection: Connection, where: str) -> int:
+    version = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")) or "?"
     if not version.isdecimal() or int(version) < 1:
         raise UserError(f"the store {where} has no readable version ({version!r}): name another with THINKSMITH_STORE")
     if int(version) > schema.SCHEMA_VERSION:
@@ -135,6 +141,20 @@ def _prepare(engine: Engine, where: str) -> None:
             f"the store {where} has version {version} and this thinksmith reads up to {schema.SCHEMA_VERSION}: "
             "upgrade thinksmith, or name another store with THINKSMITH_STORE"
         )
+    return int(version)
+
+
+def _upgrade(connection: Connection, where: str) -> None:
+    """Add what newer versions have, all or nothing; rows stay as they are."""
+    _lock(connection)
+    for version in range(_version(connection, where) + 1, schema.SCHEMA_VERSION + 1):  # asked again, under the lock
+        for name in schema.ADDED[version]:
+            kind = schema.attempts.c[name].type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE attempts ADD COLUMN {name} {kind}")
+    connection.execute(
+        schema.meta.update().where(schema.meta.c.key == "schema_version"), {"value": str(schema.SCHEMA_VERSION)}
+    )
+    connection.commit()
 
 
 def _create(connection: Connection) -> None:
@@ -142,13 +162,20 @@ def _create(connection: Connection) -> None:
     connection.rollback()  # ends the look at the tables: the log's mode cannot change inside a transaction
     if connection.dialect.name == "sqlite":
         _write_ahead(connection)
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    _lock(connection)
     schema.tables.create_all(connection)  # skips those that are there by now
     if not connection.scalar(select(schema.meta.c.value)):
         connection.execute(schema.meta.insert(), {"key": "schema_version", "value": str(schema.SCHEMA_VERSION)})
     connection.commit()
+
+
+def _lock(connection: Connection) -> None:
+    """Begin a transaction that no other opener's runs beside."""
+    connection.rollback()
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
 
 def _write_ahead(connection: Connection) -> None:

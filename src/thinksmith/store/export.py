@@ -115,7 +115,9 @@ def _parquet_schema() -> Any:
     columns = {name: pa.string() for name in texts.split()}
     columns |= {name: pa.int64() for name in counts.split()}
     columns |= {"seconds": pa.float64(), "score": pa.float64(), "made": pa.timestamp("us", tz="UTC")}
-    columns |= {"token_ids": pa.list_(pa.int32()), "prompt_ids": pa.list_(pa.int32())}
+    columns |= {name: pa.list_(pa.int32()) for name in ("token_ids", "prompt_ids", "forced")}
+    likely = pa.struct([("id", pa.int32()), ("logprob", pa.float64())])
+    columns |= {"top_logprobs": pa.list_(pa.list_(likely))}
     columns |= {"logprobs": pa.list_(pa.float64()), "messages": pa.list_(message)}
     return pa.schema(list(columns.items()))
 
@@ -129,6 +131,8 @@ def _flat(stored: StoredAttempt) -> dict[str, Any]:
     row |= problem | trace | verdict | {"sample": record["sample"], "strategy": record["strategy"]}
     row |= {"prompt": prompt if isinstance(prompt, str) else None}
     row |= {"meta": canonical(problem["meta"]), "sampling": canonical(trace["sampling"])}
+    if trace["top_logprobs"] is not None:
+        row["top_logprobs"] = [[{"id": i, "logprob": p} for i, p in each] for each in trace["top_logprobs"]]
     row = {key: _utf8(value) if isinstance(value, str) else value for key, value in row.items()}
     messages = stored.attempt.problem.messages
     row["messages"] = [{"role": _utf8(m["role"]), "content": _utf8(m["content"])} for m in messages]

@@ -26,8 +26,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
-"""Raised by one whenever a table changes; a store of a higher version is refused."""
+SCHEMA_VERSION = 2
+"""Raised by one whenever a table changes. A store of a higher version is refused, one of a lower is upgraded."""
 
 _AWKWARD = re.compile("[\x00\u241b\ud800-\udfff]")
 _ESCAPED = re.compile("\u241b([0-9a-f]{4})")
@@ -146,7 +146,12 @@ attempts = Table(
     Column("prompt_ids", LargeBinary, nullable=False),  # int32, little-endian
     Column("logprobs", LargeBinary),  # of the type that the next column names
     Column("logprobs_type", Text),  # '<f4' or '<f8' (NumPy's names)
+    Column("forced", LargeBinary),  # int32, little-endian; NULL where the engine forced nothing
+    Column("top_logprobs", AnyText),  # JSON: for each token the likeliest [id, log-probability] pairs
     UniqueConstraint("run_id", "problem_id", "sample", name="attempts_once"),
     # Covers the counts of a run and the orders by length, so none of them touches the traces.
     Index("attempts_by_status", "run_id", "status", "tokens"),
 )
+
+# The columns of `attempts` that came with a version. New ones take NULL, so older rows stay as they are.
+ADDED = {2: ("forced", "top_logprobs")}

@@ -11,20 +11,29 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids of a prompt and of the completion that is learnt. Nothing here is ever tokenised again."""
+    """Token ids of a prompt and of the completion that is learnt. Nothing here is ever tokenised again.
+
+    `given`: positions in the completion that are read and not learnt (tokens that the engine forced).
+    """
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
+    given: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
 
+    @property
+    def learnt(self) -> int:
+        """Tokens that are learnt."""
+        return len(self.completion_ids) - len(self.given)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """input_ids_BT is padded on the right; completion_BT marks (True) the completion's tokens; indices tells which
-    example each row is."""
+    """input_ids_BT is padded on the right; completion_BT marks (True) the completion's tokens that are learnt; indices
+    tells which example each row is."""
 
     input_ids_BT: Tensor
     completion_BT: Tensor
@@ -48,6 +57,7 @@ def pad(examples: Sequence[Example], indices: Sequence[int], pad_id: int) -> Bat
     for b, row in enumerate(rows):
         input_ids_BT[b, : row.tokens] = torch.tensor(row.prompt_ids + row.completion_ids)
         completion_BT[b, len(row.prompt_ids) : row.tokens] = True
+        completion_BT[b, [len(row.prompt_ids) + position for position in row.given]] = False
     return Batch(input_ids_BT, completion_BT, tuple(indices))
 
 

@@ -85,7 +85,7 @@ def _accumulate(
     model: Any, decoder: Any, examples: Sequence[Example], config: SFTConfig, pad_id: int
 ) -> tuple[float, float]:
     """Gradients of the mean loss per completion token of the whole step, so micro-batching changes nothing."""
-    total = sum(len(e.completion_ids) for e in examples)
+    total = sum(e.learnt for e in examples)
     loss = 0.0
     for batch in micro_batches(examples, pad_id, config.micro_tokens):
         with _precision(config.bf16, model.device.type):

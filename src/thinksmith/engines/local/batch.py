@@ -19,7 +19,7 @@ from thinksmith.engines.local.attention import Decode, Prefill
 from thinksmith.engines.local.cache import ROWS, SlotCache, round_up
 from thinksmith.engines.local.memory import free_bytes
 from thinksmith.engines.local.rows import Row
-from thinksmith.engines.local.sampler import Rules, draw, row_key
+from thinksmith.engines.local.sampler import Drawn, Rules, draw, row_key
 from thinksmith.policy.policy import Policy
 
 SPAN = 16  # attention looks at whole multiples of this many columns,
@@ -46,7 +46,10 @@ class Batch:
         self._step = torch.zeros(height, dtype=torch.int64, device=device)  # tokens sampled
         self._key = torch.zeros(height, dtype=torch.int64, device=device)
         self._top_k = torch.zeros(height, dtype=torch.int64, device=device)
-        self._real = torch.zeros(3, height, device=device)  # temperature, top_p, min_p
+        self._real = torch.zeros(4, height, device=device)  # temperature, top_p, min_p, repetition penalty
+        self._seen: torch.Tensor | None = (
+            None  # [height, vocabulary]: ids that a row holds; made when a penalty needs it
+        )
         # A CPU's matrix product takes other paths for one to seven rows, with other last bits. With a few idle rows,
         # what a request gets does not depend on how many neighbours it has.
         self._least = ROWS if device.type == "cpu" else 1
@@ -83,13 +86,13 @@ class Batch:
         self._cache.reserve(height, span, used=len(rows))
         rules = self._rules(height)
         logits_BV = self._decode(height, span)
-        token_B, logprob_B = draw(logits_BV, rules)
-        self._last[:height] = token_B.clamp(min=0)
+        drawn = draw(logits_BV, rules)
+        self._last[:height] = drawn.token_B.clamp(min=0)
         self._length[: len(rows)] += 1
         self._step[: len(rows)] += 1
-        # One transfer a step; int64 tokens are exact in float64.
-        tokens, logprobs = torch.stack((token_B.double(), logprob_B.double())).tolist()
-        return self.drop(self._note(tokens, logprobs))
+        if self._seen is not None:
+            self._seen[:height].scatter_(1, self._last[:height, None], True)
+        return self.drop(self._note(drawn))
 
     def drop(self, ended: Iterable[Row]) -> list[Row]:
         """Take rows out and close the gaps. Returns them."""
@@ -112,6 +115,7 @@ class Batch:
     def release(self) -> None:
         """Give the cache's memory back; the batch must be empty."""
         self._cache.release()
+        self._seen = None
 
     def _take(self, waiting: deque[Row]) -> list[Row]:
         """As many rows as there are slots and memory for; at least one if the batch is empty."""
@@ -152,8 +156,17 @@ class Batch:
         self._key[part] = self._whole([row_key(row.job.request.sampling.seed, row.index) for row in new])
         self._top_k[part] = self._whole([s.top_k if s.top_k > 0 else self._policy.vocab_size for s in sampling])
         self._real[:, part] = torch.tensor(
-            [[s.temperature, s.top_p, s.min_p] for s in sampling], device=self._policy.device
+            [[s.temperature, s.top_p, s.min_p, s.repetition_penalty] for s in sampling], device=self._policy.device
         ).T
+        if self._seen is None and any(s.repetition_penalty != 1 for s in sampling):
+            self._seen = torch.zeros(
+                len(self._last), self._policy.vocab_size, dtype=torch.bool, device=self._policy.device
+            )
+        if self._seen is not None:
+            self._seen[part] = False
+            for slot, row in enumerate(new, start):
+                if row.job.request.sampling.repetition_penalty != 1:
+                    self._seen[slot, self._whole(list(row.job.prompt))] = True
 
     def _whole(self, numbers: list[Any]) -> torch.Tensor:
         """Integers (or rows of them) on the device."""
@@ -196,15 +209,8 @@ class Batch:
     def _rules(self, height: int) -> Rules:
         """How the next tokens are drawn. A filter that no row uses costs nothing."""
         sampling = [row.job.request.sampling for row in self.rows]
-        ban: list[tuple[int, torch.Tensor]] = []
-        force: list[tuple[int, int]] = []
-        for slot, row in enumerate(self.rows):
-            if row.watch is not None:
-                ids = row.watch.before(row)
-                if row.watch.force:
-                    force.append((slot, row.watch.force[0]))
-                elif ids is not None:
-                    ban.append((slot, ids))
+        penalty = any(s.repetition_penalty != 1 for s in sampling)
+        ban, swap, force = self._steering()
         return Rules(
             key_B=self._key[:height],
             step_B=self._step[:height],
@@ -213,28 +219,57 @@ class Batch:
             top_k_B=self._top_k[:height] if any(s.top_k > 0 for s in sampling) else None,
             top_p_B=self._real[1, :height] if any(s.top_p < 1 for s in sampling) else None,
             min_p_B=self._real[2, :height] if any(s.min_p > 0 for s in sampling) else None,
-            ban=tuple(ban),
-            force=tuple(force),
+            penalty_B=self._real[3, :height] if penalty else None,
+            seen_BV=self._seen[:height] if penalty and self._seen is not None else None,
+            ban=ban,
+            swap=swap,
+            force=force,
+            top=min(max((s.top_logprobs for s in sampling), default=0), self._policy.vocab_size),
         )
 
-    def _note(self, tokens: list[int], logprobs: list[float]) -> list[Row]:
+    def _steering(self) -> tuple[Any, Any, Any]:
+        """`ban`, `swap` and `force` of the rules."""
+        steers = [(slot, row.watch.before(row)) for slot, row in enumerate(self.rows) if row.watch is not None]
+        ban = [slot for slot, steer in steers if steer.withhold is not None and steer.instead is None]
+        swap = [(slot, steer.instead) for slot, steer in steers if steer.instead is not None]
+        force = [(slot, steer.force) for slot, steer in steers if steer.force is not None]
+        # What is withheld is a matter of the model, so it is the same for all rows.
+        withheld = next((steer.withhold for _, steer in steers if steer.withhold is not None), None)
+        return (
+            (self._whole(ban), withheld) if ban else None,
+            (self._whole([s for s, _ in swap]), withheld, self._whole([i for _, i in swap])) if swap else None,
+            (self._whole([s for s, _ in force]), self._whole([i for _, i in force])) if force else None,
+        )
+
+    def _note(self, drawn: Drawn) -> list[Row]:
         """Write the step's tokens down; return the rows that ended with them."""
+        swapped_B = torch.zeros_like(drawn.token_B) if drawn.swapped_B is None else drawn.swapped_B
+        # One transfer a step; int64 tokens are exact in float64.
+        numbers = torch.stack((drawn.token_B.double(), drawn.logprob_B.double(), swapped_B.double())).tolist()
         eos, ended = self._policy.eos_ids, []
-        for row, token, logprob in zip(self.rows, tokens, logprobs, strict=False):
+        for row, token, logprob, swapped in zip(self.rows, *numbers, strict=False):
             if token < 0:
                 row.end("error", "the model's logits are not finite")
             else:
                 row.tokens.append(int(token))
                 row.logprobs.append(logprob)
                 if row.watch is not None:
-                    row.watch.after(row)
-                if token in eos:
+                    row.watch.after(row, bool(swapped))
+                if token in eos or token in row.job.request.sampling.stop_ids:
                     row.end("stop")
                 elif row.finish is None and len(row.tokens) >= row.limit:
                     row.end("budget" if row.watch is not None and row.watch.cut_by_budget(row) else "length")
             if row.finish is not None:
                 ended.append(row)
+        if drawn.top is not None:
+            self._note_top(*(numbers.tolist() for numbers in drawn.top))
         return ended
+
+    def _note_top(self, ids: list[list[int]], logprobs: list[list[float]]) -> None:
+        for row, best, values in zip(self.rows, ids, logprobs, strict=False):
+            wanted = row.job.request.sampling.top_logprobs
+            if wanted and row.finish != "error":
+                row.top.append(tuple(zip(best[:wanted], values[:wanted], strict=True)))
 
     def _move(self, source: list[int], target: list[int]) -> None:
         columns = max(len(self.rows[slot].job.prompt) + len(self.rows[slot].tokens) for slot in source)
@@ -243,6 +278,8 @@ class Batch:
         for state in (self._last, self._length, self._step, self._key, self._top_k):
             state[target_R] = state[source_R]
         self._real[:, target_R] = self._real[:, source_R]
+        if self._seen is not None:
+            self._seen[target_R] = self._seen[source_R]
         for one, other in zip(source, target, strict=True):
             self.rows[other] = self.rows[one]
 

@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from math import inf
 
 import torch
 
@@ -40,10 +41,10 @@ class LocalEngine:
     `length` at `max_tokens` or the end of the context; `budget` if the tokens ran out while, or right after, the end of
     the thinking was forced, so that no answer could come; `error` with the reason in `Trace.error`.
 
-    When `max_thinking_tokens` are reached, the end tag on a line of its own is forced (its tokens come on top of the
-    budget) and the model goes on with its answer. Forced tokens are in `token_ids` with the log-probability that the
-    model gives them; it did not choose them, so training should leave them out. `min_thinking_tokens` withholds the end
-    tag and the end of turn until so many tokens were sampled.
+    When `max_thinking_tokens` are reached, `closing` and the end tag on a line of its own are forced (these tokens come
+    on top of the budget) and the model goes on with its answer. Until `min_thinking_tokens` were sampled, the end tag
+    and the end of turn are withheld, and `wait` is put where the model draws one. Forced tokens are in `token_ids` with
+    the log-probability that the model gives them, and `forced` tells their positions.
     """
 
     def __init__(self, policy: Policy, *, slots: int | None = None) -> None:
@@ -266,6 +267,8 @@ def check_sampling(sampling: Sampling) -> None:
         (sampling.max_tokens >= 1, "max_tokens must be at least 1"),
         ((sampling.max_thinking_tokens or 0) >= 0, "max_thinking_tokens must be 0 or more"),
         (sampling.min_thinking_tokens >= 0, "min_thinking_tokens must be 0 or more"),
+        (0 < sampling.repetition_penalty < inf, "repetition_penalty must be more than 0"),
+        (sampling.top_logprobs >= 0, "top_logprobs must be 0 (off) or more"),
     )
     for holds, rule in rules:
         if not holds:

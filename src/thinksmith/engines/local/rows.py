@@ -50,6 +50,8 @@ class Row:
     watch: Watch | None = None
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    forced: list[int] = field(default_factory=list)  # positions in `tokens` that the engine filled
+    top: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
     finish: Finish | None = None
     text: str | None = None
     error: str = ""
@@ -77,10 +79,24 @@ class Closing:
         return cls(tuple(broken), torch.tensor(sorted({lone[0], *whole, *policy.eos_ids}), device=policy.device))
 
 
-class Watch:
-    """Reads one row as it grows: stop strings, the thinking budget, a listener.
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """How a row's next token is not free: it is `force`; or it is none of `withhold`, and where one of them is drawn,
+    `instead` takes its place (None: another is drawn)."""
 
-    The thinking is only taken apart when its length may matter, that is from token number `max_thinking_tokens` on.
+    force: int | None = None
+    withhold: torch.Tensor | None = None
+    instead: int | None = None
+
+
+FREE = Steer()
+
+
+class Watch:
+    """Reads one row as it grows: stop strings, the thinking's bounds, a listener.
+
+    The thinking is only taken apart when its length may matter, that is from token number `max_thinking_tokens` on, and
+    up to token number `min_thinking_tokens`.
     """
 
     def __init__(self, policy: Policy, job: Job, closing: Closing) -> None:
@@ -89,33 +105,42 @@ class Watch:
         self._listener = job.listener
         self._budget = sampling.max_thinking_tokens
         self._minimum = sampling.min_thinking_tokens
-        self._closing = closing
-        self._eos = policy.eos_ids
+        self._withhold = closing.withhold
+        self._closing = (*_ids(policy, sampling.closing), *closing.force)
+        self._wait = _ids(policy, sampling.wait) if self._minimum else ()
+        self._eos = {*policy.eos_ids, *sampling.stop_ids}
         self._tokens = TokenSplitter(policy.decode, policy.tags, job.thinks)
         self._fed = 0  # tokens that _tokens has seen
         self._text = _Text(policy, job.opened) if self._stop or self._listener else None
         self._forced_to = 0  # tokens up to the end of what was forced last
-        self.force: list[int] = []  # what comes next, whatever the model says
+        self._due: list[int] = []  # what comes next, whatever the model says
 
     @staticmethod
     def wanted(job: Job) -> bool:
         sampling = job.request.sampling
-        budget = sampling.max_thinking_tokens is not None or sampling.min_thinking_tokens > 0
-        return budget or any(sampling.stop) or job.listener is not None
+        bounded = sampling.max_thinking_tokens is not None or sampling.min_thinking_tokens > 0
+        return bounded or any(sampling.stop) or job.listener is not None
 
-    def before(self, row: Row) -> torch.Tensor | None:
-        """The next token is due: put it into `force` if it is not free; return the ids that it must not be."""
+    def before(self, row: Row) -> Steer:
+        """What the next token must be, or must not be."""
         count = len(row.tokens)
-        due = self._budget is not None and not self.force and count >= max(self._budget, self._forced_to)
-        if due and self._open(row) and self._tokens.thinking_tokens >= (self._budget or 0):
-            self.force = list(self._closing.force)
-            self._forced_to = count + len(self.force)
-        return self._closing.withhold if count < self._minimum and self._open(row) else None
+        over = self._budget is not None and not self._due and count >= max(self._budget, self._forced_to)
+        if over and self._open(row) and self._tokens.thinking_tokens >= (self._budget or 0):
+            self._due = list(self._closing)
+            self._forced_to = count + len(self._due)
+        if self._due:
+            return Steer(force=self._due[0])
+        if count >= self._minimum or not self._open(row):
+            return FREE
+        return Steer(withhold=self._withhold, instead=self._wait[0] if self._wait else None)
 
-    def after(self, row: Row) -> None:
-        """The row has a new token."""
-        if self.force:
-            self.force.pop(0)
+    def after(self, row: Row, swapped: bool) -> None:
+        """The row has a new token; `swapped`: it stands where the end of the thinking was withheld."""
+        if swapped:
+            self._due = list(self._wait)
+        if self._due:
+            self._due.pop(0)
+            row.forced.append(len(row.tokens) - 1)
         if self._text is not None and row.tokens[-1] not in self._eos:
             at, pieces = self._text.feed(row.tokens[-1], self._stop)
             if self._listener and pieces:
@@ -169,6 +194,10 @@ class _Text:
         return self._splitter.feed(cut[self._shown :]) + self._splitter.finish()
 
 
+def _ids(policy: Policy, text: str) -> tuple[int, ...]:
+    return tuple(policy.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+
 def _tail(text: str, stop: str) -> int:
     """Where the longest end of `text` begins that is a beginning of `stop`."""
     for length in range(min(len(stop) - 1, len(text)), 0, -1):
@@ -184,7 +213,8 @@ def trace_of(policy: Policy, row: Row) -> Trace:
     was sampled, as TokenSplitter counts: their sum is the number of sampled tokens.
     """
     job = row.job
-    shown = len(row.tokens) - bool(row.tokens and row.tokens[-1] in policy.eos_ids)
+    ends = (*policy.eos_ids, *job.request.sampling.stop_ids)
+    shown = len(row.tokens) - bool(row.tokens and row.tokens[-1] in ends)
     completion = policy.decode(row.tokens[:shown]) if row.text is None else row.text
     splitter = Splitter(policy.tags)
     splitter.feed(job.opened)
@@ -210,6 +240,8 @@ def trace_of(policy: Policy, row: Row) -> Trace:
         opened=job.opened,
         completion=completion,
         error=row.error,
+        forced=tuple(row.forced),
+        top_logprobs=tuple(row.top) if job.request.sampling.top_logprobs else None,
     )
 
 

@@ -18,7 +18,9 @@ BLOCK = 256  # vocabulary entries summed as one in the first level of the cumula
 class Rules:
     """How each of B rows is drawn. A filter is None where no row uses it; `temperature_B` 0 is greedy.
 
-    `ban` lists (row, ids) that may not be drawn; `force` lists (row, id) that is taken whatever the distribution says.
+    `ban` (rows, ids): none of the ids may be drawn for these rows. `swap` (rows, ids, instead): where a row draws one
+    of the ids, it gets its own `instead`. `force` (rows, id of each): taken whatever the distribution says.
+    `seen_BV` marks the ids that `penalty_B` is for. `top`: so many of the likeliest tokens are told.
     """
 
     key_B: torch.Tensor
@@ -28,8 +30,23 @@ class Rules:
     top_k_B: torch.Tensor | None = None
     top_p_B: torch.Tensor | None = None
     min_p_B: torch.Tensor | None = None
-    ban: tuple[tuple[int, torch.Tensor], ...] = ()
-    force: tuple[tuple[int, int], ...] = ()
+    penalty_B: torch.Tensor | None = None
+    seen_BV: torch.Tensor | None = None
+    ban: tuple[torch.Tensor, torch.Tensor] | None = None
+    swap: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+    force: tuple[torch.Tensor, torch.Tensor] | None = None
+    top: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The next token of each row (-1 where its logits are not finite) and its log-probability at temperature 1, without
+    penalty and filters. `swapped_B` tells where `swap` took place; `top` holds ids and log-probabilities [B, top]."""
+
+    token_B: torch.Tensor
+    logprob_B: torch.Tensor
+    swapped_B: torch.Tensor | None = None
+    top: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 def row_key(seed: int, sample: int) -> int:
@@ -42,29 +59,41 @@ def uniform(key_B: torch.Tensor, step_B: torch.Tensor) -> torch.Tensor:
     return (_mix(key_B + (step_B + 1) * GOLDEN) >> 40 & 0xFFFFFF).float() * 2.0**-24
 
 
-def draw(logits_BV: torch.Tensor, rules: Rules) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next token of each row and its log-probability at temperature 1 without filters; logits in float32.
-
-    A row whose logits are not finite gets the token -1.
-    """
+def draw(logits_BV: torch.Tensor, rules: Rules) -> Drawn:
+    """Draw the next token of each row; logits in float32."""
     total_B = logits_BV.logsumexp(-1)
-    allowed_BV = _ban(logits_BV, rules.ban)
+    allowed_BV = _allowed(logits_BV, rules)
     token_B = allowed_BV.argmax(-1)
     if not rules.greedy:
         drawn_B = _inverse_cdf(_probabilities(allowed_BV, rules), uniform(rules.key_B, rules.step_B))
         token_B = torch.where(rules.temperature_B > 0, drawn_B, token_B)
-    for row, token in rules.force:
-        token_B[row] = token
+    swapped_B = None
+    if rules.swap is not None:
+        rows, ids, instead = rules.swap
+        hit = torch.isin(token_B[rows], ids)
+        token_B[rows] = torch.where(hit, instead, token_B[rows])
+        swapped_B = torch.zeros_like(token_B, dtype=torch.bool).index_copy_(0, rows, hit)
+    if rules.force is not None:
+        rows, ids = rules.force
+        token_B[rows] = ids
     logprob_B = logits_BV.gather(-1, token_B[:, None])[:, 0] - total_B
-    return token_B.masked_fill_(~torch.isfinite(logprob_B), -1), logprob_B
+    top = None
+    if rules.top:
+        likeliest = logits_BV.topk(rules.top, -1)
+        top = (likeliest.indices, likeliest.values - total_B[:, None])
+    return Drawn(token_B.masked_fill_(~torch.isfinite(logprob_B), -1), logprob_B, swapped_B, top)
 
 
-def _ban(logits_BV: torch.Tensor, ban: tuple[tuple[int, torch.Tensor], ...]) -> torch.Tensor:
-    if not ban:
-        return logits_BV
-    logits_BV = logits_BV.clone()
-    for row, ids in ban:
-        logits_BV[row, ids] = -torch.inf
+def _allowed(logits_BV: torch.Tensor, rules: Rules) -> torch.Tensor:
+    """The logits after penalties and bans; the caller's tensor stays as it is."""
+    if rules.penalty_B is not None and rules.seen_BV is not None:
+        penalty_B1 = rules.penalty_B[:, None]
+        punished_BV = torch.where(logits_BV > 0, logits_BV / penalty_B1, logits_BV * penalty_B1)
+        logits_BV = torch.where(rules.seen_BV, punished_BV, logits_BV)
+    if rules.ban is not None:
+        rows, ids = rules.ban
+        logits_BV = logits_BV.clone()
+        logits_BV[rows[:, None], ids] = -torch.inf
     return logits_BV
 
 

@@ -20,7 +20,7 @@ from thinksmith.audit.audit import audit
 from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
 from thinksmith.policy.policy import Policy
-from thinksmith.records import Attempt, Problem, Sampling
+from thinksmith.records import Attempt, Problem, Sampling, Trace
 from thinksmith.training import checkpoint
 from thinksmith.training.batches import Example, micro_batches
 from thinksmith.training.optimizer import Optimizers, warmup_stable_decay
@@ -109,10 +109,11 @@ def update(
 ) -> Metrics:
     """One optimiser step. Completions with advantage 0 have no gradient and are not computed."""
     advantages_N = group_advantages(rollout.rewards, rollout.groups, scale=training.scale_rewards)
-    lengths = tuple(len(attempt.trace.token_ids) for attempt in rollout.attempts)
+    traces = [attempt.trace for attempt in rollout.attempts]
+    lengths = tuple(len(trace.token_ids) - len(trace.forced) for trace in traces)
     normaliser = Normaliser(training.loss_type, lengths, max_tokens)
     kept = [int(i) for i in np.flatnonzero(advantages_N) if lengths[i]]
-    examples = [Example(rollout.attempts[i].trace.prompt_ids, rollout.attempts[i].trace.token_ids) for i in kept]
+    examples = [Example(traces[i].prompt_ids, traces[i].token_ids, traces[i].forced) for i in kept]
     totals = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "gap": 0.0, "largest_gap": 0.0, "tokens": 0.0}
     pad_id = policy.tokenizer.pad_token_id or 0
     for batch in micro_batches(examples, pad_id, training.micro_tokens):
@@ -120,7 +121,7 @@ def update(
         device = policy.device
         completion_BT = batch.completion_BT.to(device)
         logprobs_N = policy.logprobs(batch.input_ids_BT.to(device), completion_BT).logprobs_BT[completion_BT]
-        old_N = torch.tensor([x for i in rows for x in _old_logprobs(rollout.attempts[i])], device=device)
+        old_N = torch.tensor([x for i in rows for x in _old_logprobs(traces[i])], device=device)
         loss = clipped_loss(
             logprobs_N,
             old_N,
@@ -155,10 +156,12 @@ def update(
     }
 
 
-def _old_logprobs(attempt: Attempt) -> Sequence[float]:
-    if attempt.trace.logprobs is None:
+def _old_logprobs(trace: Trace) -> list[float]:
+    """Those of the tokens that the model chose."""
+    if trace.logprobs is None:
         raise ValueError("GRPO needs an engine that gives log-probabilities")
-    return attempt.trace.logprobs
+    forced = set(trace.forced)
+    return [logprob for position, logprob in enumerate(trace.logprobs) if position not in forced]
 
 
 def _per_token(values: Sequence[float], lengths: Sequence[int], device: torch.device) -> Tensor:
