@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -66,13 +68,19 @@ def test_decode_does_not_depend_on_neighbours_or_span_in_any_bit(heads, kv_heads
 
 
 @pytest.mark.parametrize("window", [None, 3])
-def test_prefill_shares_a_prompt_and_is_causal(window):
+@pytest.mark.parametrize("cuts", [(0, 9), (0, 5, 9), (0, 1, 2, 9)])
+def test_prefill_shares_a_prompt_and_is_causal_whole_or_in_pieces(window, cuts):
     cache = SlotCache(torch.device("cpu"))
     cache.reserve(16, 16, used=0)
     torch.manual_seed(0)
     query, keys, values = torch.randn(2, 4, 9, 8), torch.randn(2, 2, 9, 8), torch.randn(2, 2, 9, 8)
-    step = Prefill(cache, torch.tensor([0, 0, 1]), torch.tensor([4, 1, 2]))
-    out = step.attend(query, *step.update(keys, values, 0), 0.5, window)
+    source, target, leader = torch.tensor([0, 0, 1]), torch.tensor([4, 1, 2]), torch.tensor([1, 2])
+    pieces = []
+    for start, end in pairwise(cuts):
+        step = Prefill(cache, source, target, leader, start)
+        seen = step.update(keys[:, :, start:end], values[:, :, start:end], 0)
+        pieces.append(step.attend(query[:, :, start:end], *seen, 0.5, window))
+    out = torch.cat(pieces, 2)
     for slot, source in ((4, 0), (1, 0), (2, 1)):
         assert torch.equal(cache.keys[0][slot, :, :9], keys[source])
         assert torch.equal(cache.values[0][slot, :, :9], values[source])

@@ -37,6 +37,7 @@ class Policy:
         self.tokenizer = tokenizer
         self.name = name
         self._hash = ""
+        self._touched = 0
 
     @property
     def device(self) -> torch.device:
@@ -112,6 +113,12 @@ class Policy:
     def touch(self) -> None:
         """The weights have changed."""
         self._hash = ""
+        self._touched += 1
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Differs after every change of the weights in place, and after every `touch`."""
+        return (self._touched, *(parameter._version for parameter in self.model.parameters()))
 
     def weights_hash(self) -> str:
         """sha256 (hex) over names, shapes, dtypes and bytes of the weights, by name. Cached until `touch`."""

@@ -19,7 +19,7 @@ from thinksmith.engines.local.cache import SlotCache
 from thinksmith.errors import UserError
 
 NAME = "thinksmith"
-BLOCK = 256  # columns summed at a time
+BLOCK = 128  # columns summed at a time: up to here a CPU's product has one order, whatever their number
 LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -65,48 +65,62 @@ def register(model: Any, name: str) -> None:
 
 
 class Prefill:
-    """Writes prompts into slots: batch row `source[i]` into cache row `target[i]`, so a group shares one row.
+    """Writes a piece of some prompts into slots: batch row `source[i]` into cache row `target[i]`, from column `start`
+    on. So a group shares one row, and `leader_P` (a slot for each batch row) holds what stands before the piece.
 
-    Prompts are padded on the right. Causality keeps the padding out of sight of the prompt, and the columns that it
+    Pieces are padded on the right. Causality keeps the padding out of sight of the prompt, and the columns that it
     leaves behind are overwritten before they are ever attended to.
     """
 
-    def __init__(self, cache: SlotCache, source_R: torch.Tensor, target_R: torch.Tensor) -> None:
+    def __init__(
+        self, cache: SlotCache, source_R: torch.Tensor, target_R: torch.Tensor, leader_P: torch.Tensor, start: int
+    ) -> None:
         self.cache = cache
         self.source_R = source_R
         self.target_R = target_R
+        self.leader_P = leader_P
+        self.start = start
+        self._masks: dict[int | None, torch.Tensor] = {}
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0
+        return self.start
 
     def update(
         self, keys_PHTD: torch.Tensor, values_PHTD: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens = keys_PHTD.shape[2]
+        end = self.start + keys_PHTD.shape[2]
+        whole = []
         fresh = (keys_PHTD, values_PHTD)
         for buffer, new in zip(self.cache.layer(layer_idx, *fresh), fresh, strict=True):
-            buffer[:, :, :tokens].index_copy_(0, self.target_R, new.index_select(0, self.source_R))
-        return fresh
+            buffer[:, :, self.start : end].index_copy_(0, self.target_R, new.index_select(0, self.source_R))
+            whole.append(buffer[:, :, :end].index_select(0, self.leader_P) if self.start else new)
+        return whole[0], whole[1]
 
     def attend(
         self,
         query_PHTD: torch.Tensor,
-        keys_PHTD: torch.Tensor,
-        values_PHTD: torch.Tensor,
+        keys_PHSD: torch.Tensor,
+        values_PHSD: torch.Tensor,
         scale: float,
         window: int | None,
     ) -> torch.Tensor:
-        tokens = query_PHTD.shape[2]
-        group = query_PHTD.shape[1] // keys_PHTD.shape[1]
-        keys_PHTD, values_PHTD = (x.repeat_interleave(group, 1) if group > 1 else x for x in (keys_PHTD, values_PHTD))
-        mask_TT = None
-        if window is not None and window < tokens:
-            position_T = torch.arange(tokens, device=query_PHTD.device)
-            distance_TT = position_T[:, None] - position_T
-            mask_TT = (distance_TT >= 0) & (distance_TT < window)
+        group = query_PHTD.shape[1] // keys_PHSD.shape[1]
+        keys_PHSD, values_PHSD = (x.repeat_interleave(group, 1) if group > 1 else x for x in (keys_PHSD, values_PHSD))
+        if window is not None and window >= keys_PHSD.shape[2]:
+            window = None
+        mask_TS = self._mask_for(window, query_PHTD, keys_PHSD) if self.start or window is not None else None
         return scaled_dot_product_attention(
-            query_PHTD, keys_PHTD, values_PHTD, attn_mask=mask_TT, is_causal=mask_TT is None, scale=scale
+            query_PHTD, keys_PHSD, values_PHSD, attn_mask=mask_TS, is_causal=mask_TS is None, scale=scale
         )
+
+    def _mask_for(self, window: int | None, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """True where a token may look; the same for all layers of a kind."""
+        if window not in self._masks:
+            column_S = torch.arange(keys.shape[2], device=query.device)
+            distance_TS = self.start + torch.arange(query.shape[2], device=query.device)[:, None] - column_S
+            seen_TS = distance_TS >= 0
+            self._masks[window] = seen_TS if window is None else seen_TS & (distance_TS < window)
+        return self._masks[window]
 
 
 class Decode:

@@ -28,14 +28,20 @@ class SlotCache:
         self.rows = 0
         self.columns = 0
 
-    def reserve(self, rows: int, columns: int, used: int) -> None:
-        """Make room for `rows` rows of `columns` tokens; the first `used` rows keep what they hold."""
+    def reserve(self, rows: int, columns: int, used: int, most: int | None = None) -> None:
+        """Make room for `rows` rows of `columns` tokens; the first `used` rows keep what they hold.
+
+        More is taken than is asked for, so that what grows is copied few times, but not more than `most` tokens in all,
+        nor then more rows than are asked for.
+        """
         if rows <= self.rows and columns <= self.columns:
             return
-        if rows > self.rows:
-            self.rows = max(round_up(rows, ROWS), 2 * self.rows)
-        if columns > self.columns:  # by half, so that a growing sequence is copied few times
-            self.columns = round_up(max(columns, self.columns * 3 // 2), COLUMNS)
+        asked = max(round_up(rows, ROWS), round_up(used, ROWS)), round_up(columns, COLUMNS)
+        height = max(asked[0], 2 * self.rows) if rows > self.rows else self.rows
+        width = max(asked[1], round_up(self.columns * 3 // 2, COLUMNS)) if columns > self.columns else self.columns
+        if most is not None and height * width > most:
+            height, width = asked[0], max(asked[1], self.columns)
+        self.rows, self.columns = height, width
         for buffers in (self.keys, self.values):
             for layer, old in enumerate(buffers):  # one layer after the other: the peak is one layer above the sum
                 buffers[layer] = self._empty(old)

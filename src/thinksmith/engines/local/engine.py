@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from math import inf
@@ -18,6 +19,7 @@ import torch
 from thinksmith.engines.contract import Delta, EngineInfo
 from thinksmith.engines.local.attention import register
 from thinksmith.engines.local.batch import Batch
+from thinksmith.engines.local.memory import out_of_memory
 from thinksmith.engines.local.rows import Closing, Job, Listener, Row, Watch, opened_in, still_thinks, trace_of
 from thinksmith.errors import UserError
 from thinksmith.policy.policy import Policy
@@ -32,7 +34,7 @@ class LocalEngine:
     """Samples a policy; fulfils `thinksmith.engines.contract.Engine`.
 
     `slots`: the most samples decoded at one time (default 256). It decodes fewer while their keys and values would not
-    fit into half of the free memory; the rest waits.
+    fit into half of the free memory; the rest waits, and rows that turn out not to fit begin again later.
 
     It reads the policy's own weights, so after a training step the next request is answered by the new ones; nothing is
     copied. Do not train while requests run. While it decodes, the model is in evaluation mode; the mode is put back.
@@ -60,6 +62,7 @@ class LocalEngine:
         self._pending = 0  # rows that were asked for and have not ended
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._warned = False
 
     @property
     def info(self) -> EngineInfo:
@@ -237,20 +240,35 @@ class LocalEngine:
         return bool(waiting or self._batch.rows)
 
     def _advance(self, waiting: deque[Row]) -> None:
+        ended: list[Row] = []
         try:
-            ended = self._batch.admit(waiting)
-            if self._batch.rows:
-                ended += self._batch.step()
+            self._batch.admit(waiting)
+            ended += self._batch.fill()
+            if any(row.ready for row in self._batch.rows):
+                ended += self._batch.step(waiting)
         except Exception as error:  # nobody waits on this thread: tell those who wait for its rows
-            for row in self._batch.rows:
-                row.end("error", f"{type(error).__name__}: {error}")
-            ended = self._batch.drop(list(self._batch.rows))
-            self._batch.release()
+            if out_of_memory(error) and len(self._batch.rows) > 1:
+                self._warn_of_memory()
+                self._batch.shrink(waiting)
+            else:
+                for row in self._batch.rows:
+                    row.end("error", f"{type(error).__name__}: {error}")
+                ended += self._batch.drop(list(self._batch.rows))
+                self._batch.release()
         self._count_off(len(ended))
         for row in ended:
             if row.watch is not None:
                 row.watch.last(row)
             row.job.settle()
+
+    def _warn_of_memory(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"out of memory: {self._policy.name} is sampled in smaller batches from now on",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _count_off(self, rows: int) -> None:
         with self._changed:

@@ -17,6 +17,13 @@ def free_bytes(device: torch.device) -> int:
     return _available()
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Is this how a device, or the CPU's allocator, says that it has no more?"""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
 def _available() -> int:
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():

@@ -48,6 +48,8 @@ class Row:
     index: int
     limit: int  # tokens that it may still sample
     watch: Watch | None = None
+    slot: int = -1
+    filled: int = 0  # tokens of its prompt that are in the cache
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     forced: list[int] = field(default_factory=list)  # positions in `tokens` that the engine filled
@@ -56,6 +58,20 @@ class Row:
     text: str | None = None
     error: str = ""
     ended: float = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """All of its prompt but the last token, which is the input of its first step, is in the cache."""
+        return self.filled == len(self.job.prompt) - 1
+
+    def restart(self) -> None:
+        """Forget what was sampled. The same will be sampled again: random numbers depend on the position alone."""
+        self.tokens.clear()
+        self.logprobs.clear()
+        self.forced.clear()
+        self.top.clear()
+        self.watch = self.watch and self.watch.anew()
+        self.filled = 0
 
     def end(self, finish: Finish, error: str = "") -> None:
         self.finish = finish
@@ -100,6 +116,7 @@ class Watch:
     """
 
     def __init__(self, policy: Policy, job: Job, closing: Closing) -> None:
+        self._made_of = (policy, job, closing)
         sampling = job.request.sampling
         self._stop = tuple(filter(None, sampling.stop))
         self._listener = job.listener
@@ -114,12 +131,20 @@ class Watch:
         self._text = _Text(policy, job.opened) if self._stop or self._listener else None
         self._forced_to = 0  # tokens up to the end of what was forced last
         self._due: list[int] = []  # what comes next, whatever the model says
+        self._told = 0  # characters that the listener has,
+        self._skip = 0  # and those of them that come again
 
     @staticmethod
     def wanted(job: Job) -> bool:
         sampling = job.request.sampling
         bounded = sampling.max_thinking_tokens is not None or sampling.min_thinking_tokens > 0
         return bounded or any(sampling.stop) or job.listener is not None
+
+    def anew(self) -> Watch:
+        """One that has read nothing yet, for a row that begins again; its listener hears nothing twice."""
+        fresh = Watch(*self._made_of)
+        fresh._told = fresh._skip = self._told
+        return fresh
 
     def before(self, row: Row) -> Steer:
         """What the next token must be, or must not be."""
@@ -143,8 +168,7 @@ class Watch:
             row.forced.append(len(row.tokens) - 1)
         if self._text is not None and row.tokens[-1] not in self._eos:
             at, pieces = self._text.feed(row.tokens[-1], self._stop)
-            if self._listener and pieces:
-                self._listener(pieces)
+            self._tell(pieces)
             if at is not None:
                 row.text = self._text.text[:at]
                 row.end("stop")
@@ -155,8 +179,19 @@ class Watch:
 
     def last(self, row: Row) -> None:
         """The row has ended: hand out what was held back."""
-        if self._text is not None and self._listener:
-            self._listener(self._text.finish(row.text))
+        if self._text is not None:
+            self._tell(self._text.finish(row.text))
+
+    def _tell(self, pieces: list[Piece]) -> None:
+        new = []
+        for piece in pieces:
+            known = min(self._skip, len(piece.text))
+            self._skip -= known
+            if len(piece.text) > known:
+                new.append(Piece(piece.part, piece.text[known:]))
+                self._told += len(piece.text) - known
+        if self._listener and new:
+            self._listener(new)
 
     def _open(self, row: Row) -> bool:
         for token in row.tokens[self._fed :]:

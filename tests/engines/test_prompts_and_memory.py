@@ -1,0 +1,232 @@
+"""Long prompts, prompts that begin alike, and too little memory: none of it changes what a request gets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import warnings
+from itertools import pairwise
+
+import pytest
+import torch
+import transformers
+
+from thinksmith.engines.local import batch as batches
+from thinksmith.engines.local.engine import LocalEngine
+from thinksmith.engines.local.prompts import PIECE, Fill, together
+from thinksmith.policy.policy import Policy
+from thinksmith.records import Request, Sampling
+
+
+@pytest.fixture(scope="module")
+def policy(tokenizer):
+    """Random weights and a context of 4,096 tokens; the second layer looks through a window."""
+    torch.manual_seed(3)
+    config = transformers.Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=4096, initializer_range=0.3, use_sliding_window=True,
+        sliding_window=300, max_window_layers=1, eos_token_id=tokenizer.eos_token_id, bos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    return Policy(transformers.Qwen2ForCausalLM(config).eval(), tokenizer, "long")
+
+
+@pytest.fixture
+def engine(policy):
+    engine = LocalEngine(policy, slots=16)
+    yield engine
+    engine.close()
+
+
+def prompt(length: int, seed: int = 0, beginning: tuple[int, ...] = ()) -> tuple[int, ...]:
+    draw = random.Random(seed)
+    return (*beginning, *(draw.randrange(5, 300) for _ in range(length - len(beginning))))
+
+
+def request(ids: tuple[int, ...], n: int = 1, **sampling) -> Request:
+    return Request(
+        token_ids=ids, n=n, sampling=Sampling(**({"temperature": 1.0, "max_tokens": 8, "seed": 4} | sampling))
+    )
+
+
+def drawn(groups):
+    return [[(trace.token_ids, trace.logprobs) for trace in traces] for traces in groups]
+
+
+LENGTHS = (3, 200, PIECE, PIECE + 1, PIECE + 2, 700, 2 * PIECE + 1, 1500)
+
+
+def test_log_probs_of_long_prompts_are_the_training_forwards(engine, policy):
+    for (trace,) in engine.sample_all([request(prompt(length)) for length in LENGTHS]):
+        ids = torch.tensor([trace.prompt_ids + trace.token_ids])
+        where = torch.zeros(ids.shape, dtype=torch.bool)
+        where[:, trace.prompt_tokens :] = True
+        with torch.no_grad():
+            expected = policy.logprobs(ids, where).logprobs_BT[0, trace.prompt_tokens :]
+        assert (torch.tensor(trace.logprobs) - expected).abs().max() <= 1e-4
+
+
+def test_long_prompts_alone_together_and_while_others_are_decoded(policy):
+    requests = [request(prompt(length, seed), n=2) for seed, length in enumerate(LENGTHS)]
+    alone = []
+    for each in requests:
+        engine = LocalEngine(policy, slots=16)
+        alone += drawn(engine.sample_all([each]))
+        engine.close()
+    together = LocalEngine(policy, slots=16)
+    assert drawn(together.sample_all(requests)) == alone
+    together.close()
+
+    async def one_after_the_other() -> list:
+        engine = LocalEngine(policy, slots=32)
+        busy = asyncio.create_task(engine.sample(request(prompt(5, 99), n=4, max_tokens=400)))
+        tasks = []
+        for each in requests:
+            tasks.append(asyncio.create_task(engine.sample(each)))
+            await asyncio.sleep(0.01)
+        found = [await task for task in tasks]
+        busy.cancel()
+        await engine.aclose()
+        return found
+
+    assert drawn(asyncio.run(one_after_the_other())) == alone
+
+
+def test_a_long_prompt_does_not_stop_those_that_are_decoded(engine, monkeypatch):
+    """Between two passes over pieces of the long prompt, the short one gets its next token."""
+    events = []
+    prefill, decode = batches.Batch._prefill, batches.Batch._decode
+    monkeypatch.setattr(batches, "STALL", PIECE)
+    monkeypatch.setattr(
+        batches.Batch, "_prefill", lambda self, g: (events.append(len(g[0].prompt)), prefill(self, g))[1]
+    )
+    monkeypatch.setattr(batches.Batch, "_decode", lambda self, *a: (events.append(0), decode(self, *a))[1])
+
+    async def both() -> None:
+        short = asyncio.create_task(engine.sample(request(prompt(5), max_tokens=600, stop_ids=())))
+        while events.count(0) < 3:
+            await asyncio.sleep(0.001)
+        await engine.sample(request(prompt(4 * PIECE, 1)))
+        short.cancel()
+
+    asyncio.run(both())
+    pieces = [index for index, event in enumerate(events) if event == 4 * PIECE]
+    assert len(pieces) == 4
+    assert all(0 in events[one:other] for one, other in pairwise(pieces))
+
+
+def test_a_common_beginning_is_computed_once(engine, policy):
+    common = prompt(2 * PIECE + 50)
+    requests = [request(prompt(2 * PIECE + 100 + 40 * seed, seed, common), n=2) for seed in range(4)]
+    fresh = []
+    for each in requests:
+        other = LocalEngine(policy, slots=16)
+        fresh += drawn(other.sample_all([each]))
+        other.close()
+    store = engine._batch._prefixes
+    found = [drawn(engine.sample_all([each]))[0] for each in requests]
+    assert found == fresh  # bit for bit
+    assert store.hits == 2 * 3
+    assert store.bytes > 0
+    # Its keys and values were those of other weights once these have changed, whoever changed them.
+    with torch.no_grad():
+        policy.model.get_input_embeddings().weight[7] += 1e-3
+    engine.sample_all([requests[0]])
+    assert store.hits == 2 * 3
+    engine.release()
+    assert store.bytes == 0
+
+
+def test_the_store_of_beginnings_keeps_to_its_limit(engine):
+    store = engine._batch._prefixes
+    engine.sample_all([request(prompt(PIECE + 9))])
+    piece = store.bytes
+    engine._batch._measure = lambda: int(piece * 2.5 / batches.PREFIX_SHARE / engine._batch._token_bytes())
+    for seed in range(5):
+        engine.sample_all([request(prompt(PIECE + 9, seed))])
+    assert store.bytes == 2 * piece
+
+
+def test_passes_hold_every_piece_once_and_pad_only_what_is_small():
+    fills = [Fill(prompt(length), [], done) for length in (2, 5, 30, 180, 200, 230, 400) for done in (0, 0)]
+    fills += [Fill(prompt(length), [], PIECE) for length in (PIECE + 20, PIECE + 33, PIECE + 20)]
+    passes = together(fills)
+    assert sorted(id(fill) for group in passes for fill in group) == sorted(map(id, fills))
+    for group in passes:
+        assert len({fill.done for fill in group}) == 1
+        widths = {fill.width for fill in group}
+        assert len(widths) == 1 or (max(widths) <= 192 and group[0].done == 0)
+
+
+@pytest.mark.parametrize("tokens", [16 * 192, 32 * 128, 10**6])
+def test_too_little_memory_changes_nothing_but_the_time(policy, monkeypatch, tokens):
+    """With room for so many tokens, rows are put back while they run, and begin again."""
+    requests = [request(prompt(9 + seed, seed), n=4, max_tokens=40 + 15 * seed, seed=seed) for seed in range(12)]
+    roomy = LocalEngine(policy, slots=16)
+    expected = drawn(roomy.sample_all(requests))
+    roomy.close()
+    put_back = []
+    original = batches.Batch._put_back
+    monkeypatch.setattr(
+        batches.Batch, "_put_back", lambda s, rows, w: (put_back.append(len(rows)), original(s, rows, w))[1]
+    )
+    monkeypatch.setattr(batches, "TYPICAL", 8.0)  # it foresees short completions and finds long ones
+    tight = LocalEngine(policy, slots=48)
+    monkeypatch.setattr(tight._batch, "_measure", lambda: tokens)
+    assert drawn(tight.sample_all(requests)) == expected
+    assert bool(put_back) == (tokens < 10**6)
+    cache = tight._batch._cache
+    assert cache.rows * cache.columns <= max(tokens, 16 * 256)
+    tight.close()
+
+
+def test_a_stream_that_begins_again_tells_nothing_twice(policy, monkeypatch):
+    engine = LocalEngine(policy, slots=16)
+    step, calls = batches.Batch._decode, []
+
+    def fails_once(self, *arguments):
+        calls.append(len(self.rows))
+        if len(calls) == 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(batches.Batch, "_decode", fails_once)
+
+    async def listen() -> tuple[list[str], str]:
+        other = asyncio.create_task(engine.sample(request(prompt(7), n=3, max_tokens=60)))
+        pieces = []
+        async for delta in engine.stream(request(prompt(6), max_tokens=60)):
+            pieces.append(delta.text)
+        await other
+        return pieces, delta.trace.text
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pieces, text = asyncio.run(listen())
+    heard = "".join(pieces)
+    assert heard
+    assert heard in text
+    engine.close()
+
+
+def test_out_of_memory_means_smaller_batches_and_one_warning(policy, monkeypatch):
+    requests = [request(prompt(9, seed), n=4, seed=seed, max_tokens=12) for seed in range(4)]
+    roomy = LocalEngine(policy, slots=16)
+    expected = drawn(roomy.sample_all(requests))
+    roomy.close()
+    engine = LocalEngine(policy, slots=16)
+    decode = batches.Batch._decode
+
+    def more_than_five_do_not_fit(self, height, span):
+        if len(self.rows) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(self, height, span)
+
+    monkeypatch.setattr(batches.Batch, "_decode", more_than_five_do_not_fit)
+    with pytest.warns(RuntimeWarning, match="smaller batches") as told:
+        assert drawn(engine.sample_all(requests)) == expected
+    assert len(told) == 1
+    monkeypatch.setattr(batches.Batch, "_decode", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    (alone,) = engine.sample_all([request(prompt(4))])[0]
+    assert alone.finish == "error"
+    assert "full" in alone.error
+    engine.close()
