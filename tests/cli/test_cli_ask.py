@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import sys
 
 import pytest
@@ -36,6 +37,22 @@ def test_the_same_seed_gives_the_same_tokens_and_all_of_the_trace_is_told(cli, m
     assert len(trace["token_ids"]) == len(trace["logprobs"]) <= 40
     assert trace["thinking_status"] == "closed"
     assert one["id"] < again["id"]
+
+
+def test_what_the_models_makers_advise_is_the_default(cli, model, tmp_path, monkeypatch):
+    folder = tmp_path / "advised"
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "generation_config.json").read_text())
+    advice = {"do_sample": True, "temperature": 0.75, "top_p": 0.95, "top_k": 20}
+    (folder / "generation_config.json").write_text(json.dumps(config | advice))
+    monkeypatch.setenv("THINKSMITH_MODEL", str(folder))
+    sampling = asked(cli, QUESTION, "--max-tokens", 8)["trace"]["sampling"]
+    assert (sampling["temperature"], sampling["top_p"], sampling["top_k"]) == (0.75, 0.95, 20)
+    sampling = asked(cli, QUESTION, "--max-tokens", 8, "--temperature", 0.2)["trace"]["sampling"]
+    assert (sampling["temperature"], sampling["top_p"]) == (0.2, 0.95)
+    monkeypatch.setenv("THINKSMITH_MODEL", model)
+    sampling = asked(cli, QUESTION, "--max-tokens", 8)["trace"]["sampling"]
+    assert (sampling["temperature"], sampling["top_p"], sampling["top_k"]) == (0.6, 1.0, 0)
 
 
 def test_what_is_shown_is_what_was_sampled_and_every_attempt_is_kept(cli, model):

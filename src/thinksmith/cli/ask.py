@@ -30,7 +30,8 @@ def ask(
     ] = "",
     think: Annotated[int | None, typer.Option(min=0, metavar="N", help="Most tokens of the thinking.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, metavar="T", help="0 takes the likeliest token. [default: 0.6]")
+        float | None,
+        typer.Option(min=0, metavar="T", help="0 takes the likeliest token. [default: the model's own, or 0.6]"),
     ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Most tokens, thinking and answer together. [default: 1024]")
@@ -76,16 +77,18 @@ def _question(text: str) -> str:
 
 def _ask(store: Store, question: str, settings: Mapping[str, Any], model: str, prefill: str, show: Show) -> None:
     import asyncio
+    from dataclasses import replace
 
     from thinksmith.cli.interrupt import Interrupted
     from thinksmith.cli.screen import one_line
     from thinksmith.engines import open_engine
-    from thinksmith.records import Problem, Request, Sampling
+    from thinksmith.records import Problem, Request
 
     _note_limits(model, question)
     engine = open_engine(model)
     problem = Problem(f"ask/{sha256(question.encode()).hexdigest()[:12]}", question)
-    request = Request(messages=problem.messages, prefill=prefill, sampling=Sampling(**settings))
+    sampling = replace(engine.info.sampling, **settings)
+    request = Request(messages=problem.messages, prefill=prefill, sampling=sampling)
     try:
         trace = asyncio.run(_stream(engine, request, show))
     except KeyboardInterrupt:

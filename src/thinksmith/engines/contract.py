@@ -7,15 +7,16 @@ requests it wants now. `sample_all` is the synchronous door for scripts and trai
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from thinksmith.records import Request, Trace
+from thinksmith.records import Request, Sampling, Trace
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine is and can do. `weights_hash` is empty where the weights are out of sight (an endpoint)."""
+    """What an engine is and can do. `weights_hash` is empty where the weights are out of sight (an endpoint);
+    `sampling` is what the model's makers advise, our defaults where they advise nothing."""
 
     name: str
     weights_hash: str = ""
@@ -24,6 +25,7 @@ class EngineInfo:
     prefill: bool = False
     token_ids: bool = False
     budget: bool = False
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True, slots=True)

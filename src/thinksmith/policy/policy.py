@@ -12,7 +12,7 @@ import torch
 
 from thinksmith.errors import UserError
 from thinksmith.policy.logprobs import LogProbs, sequence_logprobs
-from thinksmith.records import Message
+from thinksmith.records import Message, Sampling
 from thinksmith.thinking import Tags, detect_tags
 
 
@@ -60,6 +60,14 @@ class Policy:
         ):
             found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
         return frozenset(found)
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """How the model's makers sample it, as far as its generation_config.json says so."""
+        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+        config = getattr(self.model, "generation_config", None)
+        said = {name: value for name in names if (value := getattr(config, name, None)) is not None}
+        return Sampling(**said)
 
     @cached_property
     def context_length(self) -> int:

@@ -192,7 +192,7 @@ class Batch:
         return new
 
     def _foreseen(self, row: Row) -> int:
-        """Columns that a row will likely need: half of the completions are shorter than twice the usual."""
+        """Columns that a row will likely need: at most half of all completions are longer than twice their mean."""
         return len(row.job.prompt) + min(row.limit, max(2 * int(self._typical), len(row.tokens) + SPAN))
 
     def _make_room(self, waiting: deque[Row]) -> None:

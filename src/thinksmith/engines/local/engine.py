@@ -75,6 +75,7 @@ class LocalEngine:
             prefill=True,
             token_ids=True,
             budget=True,
+            sampling=policy.sampling,
         )
 
     @property
