@@ -71,10 +71,14 @@ def test_parquet_holds_every_field(store: Store, tmp_path: Path, batch: list[Att
         trace, verdict = record["trace"], record["verdict"]
         assert (row["id"], row["run_id"], row["made"]) == (stored.id, run, stored.made)
         for name, value in {**trace, **verdict}.items():
-            if name not in ("sampling", "token_ids", "prompt_ids", "logprobs"):
+            if name not in ("sampling", "top_logprobs", "token_ids", "prompt_ids", "forced", "logprobs"):
                 assert row[name] == clean(value), name
-        for name in ("token_ids", "prompt_ids", "logprobs"):
+        for name in ("token_ids", "prompt_ids", "forced", "logprobs"):
             assert row[name] == (None if trace[name] is None else list(trace[name]))
+        likely = row["top_logprobs"] and tuple(
+            tuple((p["id"], p["logprob"]) for p in each) for each in row["top_logprobs"]
+        )
+        assert (tuple(likely) if likely is not None else None) == trace["top_logprobs"]
         problem = stored.attempt.problem
         assert row["problem_id"] == clean(problem.id)
         assert (row["gold"], row["kind"]) == (clean(problem.answer), clean(problem.kind))
