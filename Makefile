@@ -15,7 +15,7 @@ BENCHES := $(filter-out bench/_% bench/write_docs.py,$(wildcard bench/*.py))
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-quickstart: install ## install into .venv and see a small model learn to reason (about 6 minutes)
+quickstart: install ## install into .venv and see a small model learn to reason (about 4 minutes)
 	@$(BIN)/thinksmith quickstart
 
 test: install-test ## install what tests need and run them all
