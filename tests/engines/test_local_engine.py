@@ -427,7 +427,8 @@ def test_ctrl_c_while_waiting_cancels_and_leaves_the_engine_usable(engine):
     expected = engine.sample_all([ask(1)])[0][0].token_ids
 
     def press():
-        while engine.room == 64:
+        deadline = time.monotonic() + 20
+        while engine.room == 64 and time.monotonic() < deadline:
             time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGINT)
 

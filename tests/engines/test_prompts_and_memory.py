@@ -103,7 +103,7 @@ def test_a_long_prompt_does_not_stop_those_that_are_decoded(engine, monkeypatch)
 
     async def both() -> None:
         short = asyncio.create_task(engine.sample(request(prompt(5), max_tokens=600, stop_ids=())))
-        while events.count(0) < 3:
+        while events.count(0) < 3 and not short.done():
             await asyncio.sleep(0.001)
         await engine.sample(request(prompt(4 * PIECE, 1)))
         short.cancel()

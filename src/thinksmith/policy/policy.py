@@ -99,8 +99,11 @@ class Policy:
         turn = text[len(before) :] if text.startswith(before) else text.rsplit("\n", 2)[-1]
         at = turn.find(self.tags.start)
         text += prefill
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return Rendered(tuple(ids), (turn[at:] if at >= 0 else "") + prefill, text)
+        return Rendered(self.encode(text), (turn[at:] if at >= 0 else "") + prefill, text)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The ids of `text` as it stands: nothing is put before or after it."""
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens included and spaces untouched."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ SPAN = 16  # attention looks at whole multiples of this many columns,
 SHORTEST = 32  # and at least at so many: below, a CPU's softmax takes another path
 STALL = 1024  # tokens of prompts that are written between two steps while rows are decoded
 MEMORY_SHARE = 0.5  # of what is free, for keys and values,
-PREFIX_SHARE = 0.125  # and of that as much again for the beginnings of earlier prompts
+PREFIX_SHARE = 0.125  # and an eighth of that besides, for the beginnings of earlier prompts
 TYPICAL = 256.0  # tokens of a completion, before any has ended
 
 
@@ -148,7 +149,6 @@ class Batch:
         self._length[keep:] = 0
         self._ready[keep:] = 0
         for row in out:
-            row.slot = -1
             if fill := self._fills.get(row.job.prompt):
                 fill.rows = [other for other in fill.rows if other is not row]
                 if not fill.rows:
@@ -167,7 +167,6 @@ class Batch:
         """The memory did not do: all rows go back to the queue's front, and fewer at a time will be tried."""
         self._slots = max(1, len(self.rows) // 2)
         self._put_back(list(self.rows), waiting)
-        self._full = False
         self.release()
         if self._policy.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -360,11 +359,11 @@ class Batch:
 
     def _note(self, drawn: Drawn) -> list[Row]:
         """Write the step's tokens down; return the rows that ended with them."""
-        swapped_B = torch.zeros_like(drawn.token_B) if drawn.swapped_B is None else drawn.swapped_B
-        # One transfer a step; int64 tokens are exact in float64.
-        numbers = torch.stack((drawn.token_B.double(), drawn.logprob_B.double(), swapped_B.double())).tolist()
+        # One transfer a step where nothing was withheld; int64 tokens are exact in float64.
+        numbers = torch.stack((drawn.token_B.double(), drawn.logprob_B.double())).tolist()
+        swaps = repeat(False) if drawn.swapped_B is None else drawn.swapped_B.tolist()
         eos, ended = self._policy.eos_ids, []
-        for row, token, logprob, swapped in zip(self.rows, *numbers, strict=False):
+        for row, token, logprob, swapped in zip(self.rows, *numbers, swaps, strict=False):
             if not row.ready:
                 continue
             if token < 0:
@@ -373,7 +372,7 @@ class Batch:
                 row.tokens.append(int(token))
                 row.logprobs.append(logprob)
                 if row.watch is not None:
-                    row.watch.after(row, bool(swapped))
+                    row.watch.after(row, swapped)
                 if token in eos or token in row.job.request.sampling.stop_ids:
                     row.end("stop")
                 elif row.finish is None and len(row.tokens) >= row.limit:

@@ -161,8 +161,7 @@ class LocalEngine:
             rendered = policy.render(request.messages, request.prefill)
             prompt, opened = rendered.ids, rendered.opened
         else:
-            tail = policy.tokenizer(request.prefill, add_special_tokens=False)["input_ids"] if request.prefill else ()
-            prompt = (*request.token_ids, *tail)
+            prompt = (*request.token_ids, *policy.encode(request.prefill))
             opened = ""
         if not prompt or not 0 <= min(prompt) <= max(prompt) < policy.vocab_size:
             raise UserError(f"a prompt needs ids between 0 and {policy.vocab_size - 1} for model {policy.name}")

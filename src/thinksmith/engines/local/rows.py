@@ -90,9 +90,9 @@ class Closing:
     def of(cls, policy: Policy) -> Closing:
         """Forced: the end tag on a line of its own. Withheld: its first token, any with all of it, ends of turn."""
         end = policy.tags.end
-        lone, broken = (policy.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (end, "\n" + end))
+        lone, broken = policy.encode(end), policy.encode("\n" + end)
         whole = {number for piece, number in policy.tokenizer.get_vocab().items() if end in piece}
-        return cls(tuple(broken), torch.tensor(sorted({lone[0], *whole, *policy.eos_ids}), device=policy.device))
+        return cls(broken, torch.tensor(sorted({lone[0], *whole, *policy.eos_ids}), device=policy.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ class Watch:
         self._budget = sampling.max_thinking_tokens
         self._minimum = sampling.min_thinking_tokens
         self._withhold = closing.withhold
-        self._closing = (*_ids(policy, sampling.closing), *closing.force)
-        self._wait = _ids(policy, sampling.wait) if self._minimum else ()
+        self._closing = (*policy.encode(sampling.closing), *closing.force)
+        self._wait = policy.encode(sampling.wait) if self._minimum else ()
         self._eos = {*policy.eos_ids, *sampling.stop_ids}
         self._tokens = TokenSplitter(policy.decode, policy.tags, job.thinks)
         self._fed = 0  # tokens that _tokens has seen
@@ -227,10 +227,6 @@ class _Text:
             self.text += self._detokeniser.finish()
             cut = self.text
         return self._splitter.feed(cut[self._shown :]) + self._splitter.finish()
-
-
-def _ids(policy: Policy, text: str) -> tuple[int, ...]:
-    return tuple(policy.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
 
 
 def _tail(text: str, stop: str) -> int:
