@@ -1,162 +1,271 @@
-"""How fast the local engine samples, beside transformers' `generate` (dynamic cache), same weights, same run.
+"""How fast the local engine samples, beside transformers' `generate` and continuous batching and llama.cpp: same
+weights, same prompts, same lengths, same threads, in turns.
 
-The model has the shape of `tiny` and random weights; nothing ends by itself, every length is forced. Workloads: `equal`
-has as many tokens for every request; `lognormal` has unequal lengths, of which `generate` decodes the longest for
-all; `group` has 16 samples of each long prompt. Only wanted tokens count. `matmul_share`: the engine's rate on `equal`
-over that of the model's matrix products alone (torch.mm, same shapes and rows). Wall seconds, interleaved, medians.
+Weights are random; nothing ends by itself, every length is forced; temperature 1 without filters. Workloads: `equal`
+has as many tokens for every request; `lognormal` has unequal lengths, of which `generate` decodes the longest for all;
+`group` has 16 samples of each long prompt. Only wanted tokens count. Wall seconds, medians. A slow peer does a part of
+the requests (the table says how many) and fewer repetitions. Memory is what the process took on top while a way ran.
+
+`matmul_share`: the engine's rate with 256 short prompts over that of the model's matrix products alone (torch.mm, same
+shapes and rows). `bandwidth_share` (GPU): the engine's rate over that at which weights, keys and values could be read.
+`over_generate` is over the faster of the two caches. Goals hold for the models that do the workloads in full.
 
     python bench/rollout.py [--quick]
+    python bench/rollout.py --model 25m --workload group --peers generate_batch llama.cpp   # a part
+
+Parts are put into the result of earlier runs of the same machine and versions.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import gc
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from _result import finish
+from _limits import bandwidth_figures, matmul_figures
+from _peers import PAGE, PAGED_ROWS, PAGED_TOKENS, Way, by_engine, by_generate, by_generate_batch, twin
+from _result import RESULTS, finish, is_full, machine, versions
+from _shapes import MODELS, SHAPES, WORKLOADS, Shape, Workload, device_type, make_policy, short, workloads
+from _timing import Contestant, contest
 from thinksmith.engines.local.engine import LocalEngine
-from thinksmith.policy.policy import Policy
-from thinksmith.recipes.tiny.tokenizer import corpus, train_tokenizer
-from thinksmith.records import Request, Sampling
 
-GOALS = {"equal_over_generate": 2.0, "lognormal_over_generate": 4.0, "group_over_generate": 4.0, "matmul_share": 0.7}
+GOALS = {
+    "cpu": {
+        "equal_over_generate": 2.0, "lognormal_over_generate": 4.0, "group_over_generate": 4.0,
+        "equal_over_generate_batch": 5.0, "lognormal_over_generate_batch": 5.0, "group_over_generate_batch": 5.0,
+        "matmul_share": 0.7,
+    },
+    "cuda": {
+        "equal_over_generate": 10.0, "lognormal_over_generate": 10.0, "group_over_generate": 10.0,
+        "bandwidth_share_1": 0.5, "bandwidth_share_16": 0.5, "bandwidth_share_64": 0.5,
+    },
+}  # fmt: skip
+MEMORY_GOAL = 1.05  # peak over what the engine said, at most
+PEERS = ("generate", "generate_static", "generate_sorted", "generate_batch", "llama.cpp")
+ALLOWANCE = 15.0  # seconds that a peer's repetitions of one workload may take
 
 
 @dataclass(frozen=True)
-class Workload:
-    """Prompts, and for each the tokens that its `samples` samples get."""
+class Row:
+    """One line of the table. `ratio`: the engine's rate over this one."""
 
-    prompts: list[list[int]]
-    lengths: list[int]
-    samples: int = 1
+    model: str
+    workload: str
+    peer: str
+    tokens_per_s: int
+    ratio: float
+    requests: str
+    repetitions: int
+    memory_mb: int
+    planned_mb: int | None
+    same_greedy: bool
 
     @property
-    def tokens(self) -> int:
-        return self.samples * sum(self.lengths)
+    def key(self) -> tuple[str, str, str]:
+        return self.model, self.workload, self.peer
 
 
-def model() -> Policy:
-    """Of the shape of `tiny`, with random weights and no end of turn."""
-    tokenizer = train_tokenizer(corpus(seed=7, problems=200), 1024)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=160, intermediate_size=416, num_hidden_layers=6, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
-        eos_token_id=None, pad_token_id=0, bos_token_id=None,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    network = Qwen2ForCausalLM(config).eval()
-    tokenizer.eos_token = None
-    return Policy(network, tokenizer, "bench")
-
-
-def workloads(quick: bool, vocab: int) -> dict[str, Workload]:
-    draw = random.Random(0)
-
-    def prompts(count: int, shortest: int, longest: int) -> list[list[int]]:
-        return [[draw.randrange(8, vocab) for _ in range(draw.randint(shortest, longest))] for _ in range(count)]
-
-    mean, most = (32, 256) if quick else (128, 1024)
-    sigma = 0.9
-    raw = [draw.lognormvariate(0, sigma) for _ in range(256)]
-    unequal = [max(1, min(most, round(x * 256 * mean / sum(raw)))) for x in raw]
-    found = {
-        "equal": Workload(prompts(128, 20, 40), [48 if quick else 128] * 128),
-        "lognormal": Workload(prompts(256, 20, 40), unequal),
+def make_ways(engine: LocalEngine, other: Any, wanted: Iterable[str]) -> list[Way]:
+    """The engine, then the wanted peers, which work on `other`."""
+    make: dict[str, Callable[[Any], Way | None]] = {
+        "generate": by_generate,
+        "generate_static": partial(by_generate, name="generate_static", cache="static"),
+        "generate_sorted": partial(by_generate, name="generate_sorted", batches=4),
+        "generate_batch": by_generate_batch,
+        "llama.cpp": llama,
     }
-    if not quick:
-        found["group"] = Workload(prompts(16, 512, 512), [128] * 16, samples=16)
+    ways = [make[name](other) for name in PEERS if name in wanted]
+    return [by_engine(engine), *(way for way in ways if way is not None)]
+
+
+def llama(model: Any) -> Way | None:
+    try:
+        from _llama import by_llama
+    except ImportError as error:
+        print(f"llama.cpp is left out ({error}); the bench extra installs it", flush=True)
+        return None
+    try:
+        return by_llama(model)
+    except RuntimeError as error:
+        print(f"llama.cpp is left out: {error}", flush=True)
+        return None
+
+
+def greedy_agreement(ways: Iterable[Way], other: Any, load: Workload) -> dict[str, bool]:
+    """Does each compute the same model? Against `generate`, one prompt at a time, without padding."""
+    few = Workload(load.prompts[:4], [16] * 4)
+    judge = by_generate(other)
+    truth = [judge.run(Workload([prompt], [16]), True)[0] for prompt in few.prompts]
+    return {way.name: way.run(few, True) == truth for way in ways}
+
+
+def measured(
+    name: str, shape: Shape, workload: str, load: Workload, ways: list[Way], engine: LocalEngine,
+    options: argparse.Namespace, agreement: dict[str, bool],
+) -> list[Row]:  # fmt: skip
+    """One workload: the lines of the engine and of each peer."""
+    at = WORKLOADS.index(workload)
+    contestants = [
+        Contestant(way, load.part(shape.parts.get(way.name, (1, 1, 1))[at]), options.allowance)
+        for way in ways
+        if way.name != "generate_sorted" or workload == "lognormal"  # nothing to sort elsewhere
+    ]
+    contestants[0] = replace(contestants[0], allowance=shape.allowance, planned=lambda: getattr(engine, "memory", None))
+    found = contest(contestants, options.repetitions)
+    if not found or found[0] is not contestants[0]:
+        raise SystemExit("the engine failed")
+    ours = found[0].rate
+    rows: list[Row] = []
+    for each in found:
+        rate = each.rate
+        row = Row(
+            name, workload, each.way.name, round(rate), round(ours / rate, 2),
+            f"{len(each.load.prompts)} of {len(load.prompts)}", len(each.times), round(each.memory / 1e6),
+            None if each.said is None else round(each.said / 1e6), agreement[each.way.name],
+        )  # fmt: skip
+        show(row)
+        rows.append(row)
+    return rows
+
+
+def show(row: Row) -> None:
+    said = "" if row.planned_mb is None else f" (said {row.planned_mb:,} MB)"
+    print(
+        f"{row.model:5} {row.workload:10} {row.peer:16} {row.tokens_per_s:8,} tok/s {row.ratio:8.2f} times"
+        f" {row.memory_mb:7,} MB{said}   {row.requests} requests, {row.repetitions} runs"
+        + ("" if row.same_greedy else "   OTHER GREEDY TOKENS"),
+        flush=True,
+    )
+
+
+def measure_model(name: str, shape: Shape, options: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
+    """All wanted figures of one model."""
+    device = torch.device(device_type())
+    policy = make_policy(shape, device)
+    engine = LocalEngine(policy)
+    other = twin(policy.model)
+    ways = make_ways(engine, other, options.peers)
+    loads = workloads(shape)
+    agreement = greedy_agreement(ways, other, loads["equal"])
+    for way in ways[1:]:
+        if not agreement[way.name] and device.type == "cpu":  # bfloat16 rounds
+            print(f"{way.name} is left out: it computes another model than `generate`", flush=True)
+            ways.remove(way)
+    rows: list[Row] = []
+    for workload in options.workload:
+        rows += measured(name, shape, workload, loads[workload], ways, engine, options, agreement)
+    limits = bandwidth_figures if device.type == "cuda" else matmul_figures
+    found = limits(policy, ways[0], shape) if "equal" in options.workload else {}
+    for way in ways:
+        way.release()
+    engine.close()
+    return rows, found
+
+
+def earlier() -> dict[str, Any]:
+    """The figures of full runs on this machine with these versions, which a part is put into."""
+    path = RESULTS / "rollout.json"
+    if not is_full(path):
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    same = (record["machine"], record["versions"]) == (machine(), versions())
+    return record["figures"] if same and "rates" in record["figures"] else {}
+
+
+def goal_figures(rows: list[Row], limits: dict[str, dict[str, Any]], models: Iterable[str]) -> dict[str, float]:
+    """Those figures that goals are about, as far as they were measured."""
+    found: dict[str, float] = {}
+    for model in models:
+        for workload in WORKLOADS:
+            ratios = {row.peer: row.ratio for row in rows if (row.model, row.workload) == (model, workload)}
+            caches = [ratios[peer] for peer in ("generate", "generate_static") if peer in ratios]
+            if caches:
+                found[f"{model}.{workload}_over_generate"] = min(caches)
+            if "generate_batch" in ratios:
+                found[f"{model}.{workload}_over_generate_batch"] = ratios["generate_batch"]
+        shares = {name: value for name, value in limits.get(model, {}).items() if "share" in name}
+        found |= {f"{model}.{name}": value for name, value in shares.items()}
+    said = [row.memory_mb / row.planned_mb for row in rows if row.planned_mb]
+    if said:
+        found["memory_over_planned"] = round(max(said), 2)
     return found
 
 
-def by_engine(engine: LocalEngine, load: Workload) -> None:
-    requests = [
-        Request(token_ids=tuple(prompt), n=load.samples, sampling=Sampling(temperature=1.0, max_tokens=length, seed=i))
-        for i, (prompt, length) in enumerate(zip(load.prompts, load.lengths, strict=True))
-    ]
-    traces = engine.sample_all(requests)
-    assert sum(len(trace.token_ids) for group in traces for trace in group) == load.tokens
-
-
-@torch.inference_mode()
-def by_generate(policy: Policy, load: Workload) -> None:
-    width, most = max(map(len, load.prompts)), max(load.lengths)
-    rows = [[0] * (width - len(prompt)) + prompt for prompt in load.prompts for _ in range(load.samples)]
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in load.prompts for _ in range(load.samples)]
-    out = policy.model.generate(
-        torch.tensor(rows), attention_mask=torch.tensor(mask), do_sample=True, temperature=1.0, top_k=0,
-        max_new_tokens=most, pad_token_id=0,
-    )  # fmt: skip
-    assert out.shape[1] == width + most
-
-
-def same_greedy_tokens(policy: Policy, engine: LocalEngine, load: Workload) -> bool:
-    """Do both compute the same model?"""
-    for prompt in load.prompts[:4]:
-        (trace,) = engine.sample_all(
-            [Request(token_ids=tuple(prompt), sampling=Sampling(temperature=0, max_tokens=16))]
-        )[0]
-        ids = torch.tensor([prompt])
-        out = policy.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=16)
-        if tuple(out[0, len(prompt) :].tolist()) != trace.token_ids:
-            return False
-    return True
-
-
-@torch.inference_mode()
-def matmul_rate(policy: Policy, rows: int) -> float:
-    """Tokens per second if nothing but the matrix products of one step were computed for so many rows."""
-    linears = [m.weight for m in policy.model.modules() if isinstance(m, torch.nn.Linear)]
-    inputs = {size: torch.randn(rows, size) for size in {weight.shape[1] for weight in linears}}
-
-    def step() -> None:
-        for weight in linears:
-            torch.mm(inputs[weight.shape[1]], weight.T)
-
-    return rows / statistics.median(seconds(step) for _ in range(30))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
-
-
-def rates(load: Workload, ways: Sequence[Callable[[], None]], repetitions: int) -> list[float]:
-    """Wanted tokens per second of each way, measured in turns."""
-    for way in ways:
-        way()
-    times = [[seconds(way) for way in ways] for _ in range(repetitions)]
-    return [load.tokens / statistics.median(column) for column in zip(*times, strict=True)]
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny only, short lengths, two peers, no long prompts")
+    parser.add_argument(
+        "--model", nargs="+", choices=list(SHAPES), help="default: those for a CPU, or the one for a GPU"
+    )
+    parser.add_argument("--workload", nargs="+", choices=WORKLOADS)
+    parser.add_argument("--peers", nargs="+", choices=PEERS)
+    parser.add_argument("--repetitions", type=int, help="runs of each way, if they do not take too long (default 5)")
+    options = parser.parse_args()
+    if options.repetitions is not None and options.repetitions < 1:
+        parser.error("--repetitions must be at least 1")
+    quick = options.quick
+    options.model = options.model or (["tiny"] if quick else MODELS[device_type()])
+    options.workload = options.workload or WORKLOADS[: 2 if quick else 3]
+    options.peers = options.peers or (("generate", "generate_batch") if quick else PEERS)
+    options.allowance = ALLOWANCE / 3 if quick else ALLOWANCE
+    options.repetitions = options.repetitions or (3 if quick else 5)
+    return options
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="shorter lengths, 3 repetitions, no long prompts")
-    quick = parser.parse_args().quick
-    policy = model()
-    engine = LocalEngine(policy)
-    loads = workloads(quick, policy.vocab_size)
-    figures: dict[str, float | bool | int] = {"threads": torch.get_num_threads()}
-    figures["same_greedy_tokens"] = same_greedy_tokens(policy, engine, loads["equal"])
-    for name, load in loads.items():
-        ways = (lambda load=load: by_engine(engine, load), lambda load=load: by_generate(policy, load))
-        ours, theirs = rates(load, ways, 3 if quick else 5)
-        figures |= {f"{name}_tokens_per_s": round(ours), f"{name}_generate_tokens_per_s": round(theirs)}
-        figures[f"{name}_over_generate"] = round(ours / theirs, 2)
-        print(f"{name:10} {ours:8,.0f} tok/s   generate {theirs:8,.0f} tok/s   {ours / theirs:.2f} times", flush=True)
-    limit = matmul_rate(policy, len(loads["equal"].prompts))
-    figures["matmul_share"] = round(float(figures["equal_tokens_per_s"]) / limit, 2)
-    print(f"matrix products alone {limit:,.0f} tok/s: the engine reaches {figures['matmul_share']}")
-    goals = {name: goal for name, goal in GOALS.items() if name in figures}
-    holds = bool(figures["same_greedy_tokens"]) and all(float(figures[name]) >= goal for name, goal in goals.items())
+    options = parse()
+    gc.freeze()  # `generate_batch` collects garbage twice a run: it shall not pay for all that is imported here
+    before = {} if options.quick else earlier()
+    rows = {row.key: row for row in (Row(**each) for each in before.get("rates", []))}
+    limits: dict[str, dict[str, Any]] = {each["model"]: each for each in before.get("limits", [])}
+    for name in options.model:
+        new, found = measure_model(name, short(SHAPES[name]) if options.quick else SHAPES[name], options)
+        rows |= {row.key: row for row in new}
+        limits |= {name: {"model": name, **found}} if found else {}
+    gated = [name for name in MODELS[device_type()] if SHAPES[name].full]
+    reached = goal_figures(list(rows.values()), limits, gated)
+    goals = {f"{name}.{goal}": value for name in gated for goal, value in GOALS[device_type()].items()}
+    if options.quick:
+        goals = {goal: value for goal, value in goals.items() if goal in reached}
+    same = all(row.same_greedy for row in rows.values()) or device_type() == "cuda"  # bfloat16 rounds
+    holds = same and all(reached.get(goal, 0.0) >= value for goal, value in goals.items())
+    if "memory_over_planned" in reached:
+        goals["memory_over_planned"] = MEMORY_GOAL
+        holds = holds and reached["memory_over_planned"] <= MEMORY_GOAL
+    figures = {
+        "threads": torch.get_num_threads(),
+        "same_greedy_tokens": all(row.same_greedy for row in rows.values()),
+        **reached,
+        "settings": settings(),
+        "limits": list(limits.values()),
+        "rates": [asdict(row) for row in sorted(rows.values(), key=place)],
+    }
     finish("rollout", figures, goals, holds)
+
+
+def settings() -> dict[str, str]:
+    """How the peers were set, where they leave a choice."""
+    found = {
+        "generate": "sdpa, all rows at once, static cache without compilation",
+        "generate_batch": f"sdpa, pages of {PAGE} tokens, at most {PAGED_ROWS} rows and {PAGED_TOKENS} tokens a step",
+    }
+    if device_type() == "cuda":
+        found["generate_batch"] = "its defaults"
+    if find_spec("llama_cpp"):
+        found["llama.cpp"] = f"llama-cpp-python {version('llama-cpp-python')}, weights and cache in float32"
+    return found
+
+
+def place(row: Row) -> tuple[int, int, int]:
+    return list(SHAPES).index(row.model), WORKLOADS.index(row.workload), ("engine", *PEERS).index(row.peer)
 
 
 if __name__ == "__main__":

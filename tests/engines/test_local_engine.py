@@ -22,9 +22,17 @@ from thinksmith.records import Message, Request, Sampling
 from thinksmith.thinking import TokenSplitter
 
 
+@pytest.fixture(scope="module", params=[True, False], ids=["native", "transformers"])
+def native(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def engines(checkpoints):
-    return {kind: LocalEngine(load_policy(str(path), device="cpu"), slots=32) for kind, path in checkpoints.items()}
+def engines(checkpoints, native):
+    return {
+        kind: LocalEngine(load_policy(str(path), device="cpu"), slots=32, native=native)
+        for kind, path in checkpoints.items()
+    }
 
 
 @pytest.fixture
@@ -110,7 +118,7 @@ def test_prompts_of_any_length_give_the_same_tokens_alone_and_together(engine):
         assert alone.logprobs == trace.logprobs
 
 
-def test_sliding_window_and_many_query_heads(tokenizer, tmp_path):
+def test_sliding_window_and_many_query_heads(tokenizer, tmp_path, native):
     import transformers
 
     torch.manual_seed(0)
@@ -120,7 +128,7 @@ def test_sliding_window_and_many_query_heads(tokenizer, tmp_path):
         eos_token_id=tokenizer.eos_token_id, bos_token_id=None, pad_token_id=0,
     )  # fmt: skip
     policy = Policy(transformers.MistralForCausalLM(config).eval(), tokenizer, "mistral")
-    engine = LocalEngine(policy, slots=4)
+    engine = LocalEngine(policy, slots=4, native=native)
     for (trace,) in engine.sample_all([ask(number, temperature=0.7) for number in range(6)]):
         assert trace.prompt_tokens > 8
         difference = torch.tensor(trace.logprobs) - scored(policy, trace)
@@ -329,9 +337,9 @@ def test_ids_that_the_model_does_not_have(engine):
             engine.sample_all([Request(token_ids=ids)])
 
 
-def test_a_step_of_training_shows_in_the_next_sample(checkpoints):
+def test_a_step_of_training_shows_in_the_next_sample(checkpoints, native):
     policy = load_policy(str(checkpoints["Qwen2"]), device="cpu")
-    engine = LocalEngine(policy, slots=8)
+    engine = LocalEngine(policy, slots=8, native=native)
     policy.model.train()
     (before,) = engine.sample_all([ask(1, temperature=0.0)])[0]
     assert policy.model.training
@@ -352,11 +360,11 @@ def test_a_step_of_training_shows_in_the_next_sample(checkpoints):
     assert engine.info.weights_hash == policy.weights_hash()
 
 
-def test_a_trained_model_can_be_saved_and_loaded(engine, tmp_path):
+def test_a_trained_model_can_be_saved_and_loaded(engine, native, tmp_path):
     policy = policy_of(engine)
     policy.model.save_pretrained(tmp_path)
     policy.tokenizer.save_pretrained(tmp_path)
-    again = LocalEngine(load_policy(str(tmp_path), device="cpu"))
+    again = LocalEngine(load_policy(str(tmp_path), device="cpu"), native=native)
     assert again.sample_all([ask(1)])[0][0].token_ids == engine.sample_all([ask(1)])[0][0].token_ids
     assert again.info.weights_hash == engine.info.weights_hash
 
@@ -446,28 +454,26 @@ def test_ctrl_c_while_waiting_cancels_and_leaves_the_engine_usable(engine):
 
 def test_an_error_in_one_request_is_its_own(engines, monkeypatch):
     engine = engines["Llama"]
-    policy = policy_of(engine)
-    decoder = policy.model.get_decoder()
-    poisoned = ask(1).messages
-    marker = policy.render(poisoned).ids
-    real = type(decoder).forward
-
-    def forward(self, input_ids=None, **kwargs):
-        if any(row[: len(marker) - 1] == list(marker[:-1]) for row in input_ids.tolist()):
-            raise RuntimeError("out of luck")
-        return real(self, input_ids=input_ids, **kwargs)
-
+    poisoned = policy_of(engine).render(ask(1).messages).ids
     expected = engine.sample_all([ask(2), ask(3)])
-    monkeypatch.setattr(type(decoder), "forward", forward)
+    road = type(engine._batch._road)
+    real = road.write
+
+    def write(self, prompts):
+        if any(prompt.ids == poisoned for prompt in prompts):
+            raise RuntimeError("out of luck")
+        real(self, prompts)
+
+    monkeypatch.setattr(road, "write", write)
     bad, *good = engine.sample_all([ask(1, n=2), ask(2), ask(3)])
     assert [t.finish for t in bad] == ["error", "error"]
     assert "out of luck" in bad[0].error
     assert [t[0].token_ids for t in good] == [t[0].token_ids for t in expected]
 
 
-def test_weights_that_are_not_numbers_give_an_error_and_no_hang(checkpoints):
+def test_weights_that_are_not_numbers_give_an_error_and_no_hang(checkpoints, native):
     policy = load_policy(str(checkpoints["Qwen3"]), device="cpu")
-    engine = LocalEngine(policy, slots=4)
+    engine = LocalEngine(policy, slots=4, native=native)
     with torch.no_grad():
         next(policy.model.parameters())[:] = torch.nan
     traces = engine.sample_all([ask(n, n=3) for n in range(3)])
@@ -475,9 +481,9 @@ def test_weights_that_are_not_numbers_give_an_error_and_no_hang(checkpoints):
     assert "finite" in traces[0][0].error
 
 
-def test_a_row_that_is_not_a_number_leaves_nothing_behind(checkpoints):
+def test_a_row_that_is_not_a_number_leaves_nothing_behind(checkpoints, native):
     policy = load_policy(str(checkpoints["Qwen3"]), device="cpu")
-    engine = LocalEngine(policy, slots=4)
+    engine = LocalEngine(policy, slots=4, native=native)
     short = Request(token_ids=(5, 6), sampling=Sampling(seed=1, max_tokens=10))
     expected = engine.sample_all([short] * 4)
     table = policy.model.get_input_embeddings().weight
@@ -491,15 +497,16 @@ def test_a_row_that_is_not_a_number_leaves_nothing_behind(checkpoints):
     assert [g[0].token_ids for g in engine.sample_all([short] * 4)] == [g[0].token_ids for g in expected]
 
 
-def test_a_small_budget_of_memory_makes_requests_wait(engine, monkeypatch):
+def test_a_small_budget_of_memory_makes_requests_wait(engine, native, monkeypatch):
     requests = [ask(n, n=2) for n in range(12)]
     expected = engine.sample_all(requests)
     monkeypatch.setattr("thinksmith.engines.local.batch.free_bytes", lambda device: 1)
-    tight = LocalEngine(policy_of(engine), slots=32)
+    tight = LocalEngine(policy_of(engine), slots=32, native=native)
     assert [[t.token_ids for t in g] for g in tight.sample_all(requests)] == [
         [t.token_ids for t in g] for g in expected
     ]
-    assert tight._batch._cache.rows <= 16
+    pool = tight._batch._road.pool
+    assert pool.size == pool.free < 32
 
 
 def test_closing_and_releasing(checkpoints):

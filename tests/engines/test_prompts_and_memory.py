@@ -12,8 +12,9 @@ import torch
 import transformers
 
 from thinksmith.engines.local import batch as batches
+from thinksmith.engines.local.cache import BLOCK, blocks_for
 from thinksmith.engines.local.engine import LocalEngine
-from thinksmith.engines.local.prompts import PIECE, Fill, together
+from thinksmith.engines.local.prompts import PIECE, Prompt, together
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Request, Sampling
 
@@ -30,9 +31,14 @@ def policy(tokenizer):
     return Policy(transformers.Qwen2ForCausalLM(config).eval(), tokenizer, "long")
 
 
+@pytest.fixture(params=[True, False], ids=["native", "transformers"])
+def native(request):
+    return request.param
+
+
 @pytest.fixture
-def engine(policy):
-    engine = LocalEngine(policy, slots=16)
+def engine(policy, native):
+    engine = LocalEngine(policy, slots=16, native=native)
     yield engine
     engine.close()
 
@@ -65,19 +71,19 @@ def test_log_probs_of_long_prompts_are_the_training_forwards(engine, policy):
         assert (torch.tensor(trace.logprobs) - expected).abs().max() <= 1e-4
 
 
-def test_long_prompts_alone_together_and_while_others_are_decoded(policy):
+def test_long_prompts_alone_together_and_while_others_are_decoded(policy, native):
     requests = [request(prompt(length, seed), n=2) for seed, length in enumerate(LENGTHS)]
     alone = []
     for each in requests:
-        engine = LocalEngine(policy, slots=16)
+        engine = LocalEngine(policy, slots=16, native=native)
         alone += drawn(engine.sample_all([each]))
         engine.close()
-    together = LocalEngine(policy, slots=16)
+    together = LocalEngine(policy, slots=16, native=native)
     assert drawn(together.sample_all(requests)) == alone
     together.close()
 
     async def one_after_the_other() -> list:
-        engine = LocalEngine(policy, slots=32)
+        engine = LocalEngine(policy, slots=32, native=native)
         busy = asyncio.create_task(engine.sample(request(prompt(5, 99), n=4, max_tokens=400)))
         tasks = []
         for each in requests:
@@ -94,12 +100,10 @@ def test_long_prompts_alone_together_and_while_others_are_decoded(policy):
 def test_a_long_prompt_does_not_stop_those_that_are_decoded(engine, monkeypatch):
     """Between two passes over pieces of the long prompt, the short one gets its next token."""
     events = []
-    prefill, decode = batches.Batch._prefill, batches.Batch._decode
+    write, step = batches.Batch._write, batches.Batch.step
     monkeypatch.setattr(batches, "STALL", PIECE)
-    monkeypatch.setattr(
-        batches.Batch, "_prefill", lambda self, g: (events.append(len(g[0].prompt)), prefill(self, g))[1]
-    )
-    monkeypatch.setattr(batches.Batch, "_decode", lambda self, *a: (events.append(0), decode(self, *a))[1])
+    monkeypatch.setattr(batches.Batch, "_write", lambda self, g: (events.append(len(g[0].ids)), write(self, g))[1])
+    monkeypatch.setattr(batches.Batch, "step", lambda self, w: (events.append(0), step(self, w))[1])
 
     async def both() -> None:
         short = asyncio.create_task(engine.sample(request(prompt(5), max_tokens=600, stop_ids=())))
@@ -114,42 +118,56 @@ def test_a_long_prompt_does_not_stop_those_that_are_decoded(engine, monkeypatch)
     assert all(0 in events[one:other] for one, other in pairwise(pieces))
 
 
-def test_a_common_beginning_is_computed_once(engine, policy):
+def test_a_common_beginning_is_computed_once(engine, policy, native):
     common = prompt(2 * PIECE + 50)
     requests = [request(prompt(2 * PIECE + 100 + 40 * seed, seed, common), n=2) for seed in range(4)]
     fresh = []
     for each in requests:
-        other = LocalEngine(policy, slots=16)
+        other = LocalEngine(policy, slots=16, native=native)
         fresh += drawn(other.sample_all([each]))
         other.close()
+    engine.sample_all([requests[0]])
     store = engine._batch._prefixes
+    store.clear()
     found = [drawn(engine.sample_all([each]))[0] for each in requests]
     assert found == fresh  # bit for bit
     assert store.hits == 2 * 3
-    assert store.bytes > 0
+    assert store.blocks > 0
     # Its keys and values were those of other weights once these have changed, whoever changed them.
     with torch.no_grad():
         policy.model.get_input_embeddings().weight[7] += 1e-3
     engine.sample_all([requests[0]])
     assert store.hits == 2 * 3
     engine.release()
-    assert store.bytes == 0
+    assert store.blocks == 0
 
 
 def test_the_store_of_beginnings_keeps_to_its_limit(engine):
-    store = engine._batch._prefixes
     engine.sample_all([request(prompt(PIECE + 9))])
-    piece = store.bytes
-    engine._batch._measure = lambda: int(piece * 2.5 / batches.PREFIX_SHARE / engine._batch._token_bytes())
+    store, piece = engine._batch._prefixes, PIECE // BLOCK
+    assert store.blocks == piece
+    store.limit = int(2.5 * piece)
     for seed in range(5):
         engine.sample_all([request(prompt(PIECE + 9, seed))])
-    assert store.bytes == 2 * piece
+    assert store.blocks == 2 * piece
+
+
+def test_kept_beginnings_go_when_their_blocks_are_needed(engine, monkeypatch):
+    pool_of = lambda: engine._batch._road.pool  # noqa: E731
+    expected = drawn(engine.sample_all([request(prompt(900, 50), n=6, max_tokens=40)]))
+    engine.release()
+    monkeypatch.setattr(engine._batch, "_budget", lambda: blocks_for(900) + 6 * blocks_for(40) + PIECE // BLOCK)
+    monkeypatch.setattr(batches, "PREFIX_SHARE", 1.0)
+    engine.sample_all([request(prompt(PIECE + 9, seed)) for seed in range(3)])
+    assert engine._batch._prefixes.blocks > 0
+    assert drawn(engine.sample_all([request(prompt(900, 50), n=6, max_tokens=40)])) == expected
+    assert pool_of().free + engine._batch._prefixes.blocks == pool_of().size
 
 
 def test_passes_hold_every_piece_once_and_pad_only_what_is_small():
-    fills = [Fill(prompt(length), [], done) for length in (2, 5, 30, 180, 200, 230, 400) for done in (0, 0)]
-    fills += [Fill(prompt(length), [], PIECE) for length in (PIECE + 20, PIECE + 33, PIECE + 20)]
-    passes = together(fills)
+    fills = [Prompt(prompt(length), []) for length in (2, 5, 30, 180, 200, 230, 400) for _ in range(2)]
+    fills += [Prompt(prompt(length), [], done=PIECE) for length in (PIECE + 20, PIECE + 33, PIECE + 20)]
+    passes = together(fills, tokens=8192, padded=192, enough=1024)
     assert sorted(id(fill) for group in passes for fill in group) == sorted(map(id, fills))
     for group in passes:
         assert len({fill.done for fill in group}) == 1
@@ -157,11 +175,11 @@ def test_passes_hold_every_piece_once_and_pad_only_what_is_small():
         assert len(widths) == 1 or (max(widths) <= 192 and group[0].done == 0)
 
 
-@pytest.mark.parametrize("tokens", [16 * 192, 32 * 128, 10**6])
-def test_too_little_memory_changes_nothing_but_the_time(policy, monkeypatch, tokens):
-    """With room for so many tokens, rows are put back while they run, and begin again."""
+@pytest.mark.parametrize("blocks", [16, 60, 120, 10**5])
+def test_too_little_memory_changes_nothing_but_the_time(policy, native, monkeypatch, blocks):
+    """With room for so many blocks, rows are put back while they run, and begin again."""
     requests = [request(prompt(9 + seed, seed), n=4, max_tokens=40 + 15 * seed, seed=seed) for seed in range(12)]
-    roomy = LocalEngine(policy, slots=16)
+    roomy = LocalEngine(policy, slots=16, native=native)
     expected = drawn(roomy.sample_all(requests))
     roomy.close()
     put_back = []
@@ -170,18 +188,18 @@ def test_too_little_memory_changes_nothing_but_the_time(policy, monkeypatch, tok
         batches.Batch, "_put_back", lambda s, rows, w: (put_back.append(len(rows)), original(s, rows, w))[1]
     )
     monkeypatch.setattr(batches, "TYPICAL", 8.0)  # it foresees short completions and finds long ones
-    tight = LocalEngine(policy, slots=48)
-    monkeypatch.setattr(tight._batch, "_measure", lambda: tokens)
+    tight = LocalEngine(policy, slots=48, native=native)
+    monkeypatch.setattr(tight._batch, "_budget", lambda: blocks)
     assert drawn(tight.sample_all(requests)) == expected
-    assert bool(put_back) == (tokens < 10**6)
-    cache = tight._batch._cache
-    assert cache.rows * cache.columns <= max(tokens, 16 * 256)
+    assert bool(put_back) == (blocks < 10**5)
+    pool = tight._batch._road.pool
+    assert pool.size <= max(blocks, blocks_for(20) + blocks_for(205))
+    assert pool.free == pool.size  # nothing is lost
     tight.close()
 
 
-def test_a_stream_that_begins_again_tells_nothing_twice(policy, monkeypatch):
-    engine = LocalEngine(policy, slots=16)
-    step, calls = batches.Batch._decode, []
+def test_a_stream_that_begins_again_tells_nothing_twice(engine, monkeypatch):
+    step, calls = batches.Batch.step, []
 
     def fails_once(self, *arguments):
         calls.append(len(self.rows))
@@ -189,7 +207,7 @@ def test_a_stream_that_begins_again_tells_nothing_twice(policy, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return step(self, *arguments)
 
-    monkeypatch.setattr(batches.Batch, "_decode", fails_once)
+    monkeypatch.setattr(batches.Batch, "step", fails_once)
 
     async def listen() -> tuple[list[str], str]:
         other = asyncio.create_task(engine.sample(request(prompt(7), n=3, max_tokens=60)))
@@ -208,24 +226,24 @@ def test_a_stream_that_begins_again_tells_nothing_twice(policy, monkeypatch):
     engine.close()
 
 
-def test_out_of_memory_means_smaller_batches_and_one_warning(policy, monkeypatch):
+def test_out_of_memory_means_smaller_batches_and_one_warning(policy, native, monkeypatch):
     requests = [request(prompt(9, seed), n=4, seed=seed, max_tokens=12) for seed in range(4)]
-    roomy = LocalEngine(policy, slots=16)
+    roomy = LocalEngine(policy, slots=16, native=native)
     expected = drawn(roomy.sample_all(requests))
     roomy.close()
-    engine = LocalEngine(policy, slots=16)
-    decode = batches.Batch._decode
+    engine = LocalEngine(policy, slots=16, native=native)
+    step = batches.Batch.step
 
-    def more_than_five_do_not_fit(self, height, span):
+    def more_than_five_do_not_fit(self, waiting):
         if len(self.rows) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode(self, height, span)
+        return step(self, waiting)
 
-    monkeypatch.setattr(batches.Batch, "_decode", more_than_five_do_not_fit)
+    monkeypatch.setattr(batches.Batch, "step", more_than_five_do_not_fit)
     with pytest.warns(RuntimeWarning, match="smaller batches") as told:
         assert drawn(engine.sample_all(requests)) == expected
     assert len(told) == 1
-    monkeypatch.setattr(batches.Batch, "_decode", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    monkeypatch.setattr(batches.Batch, "step", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
     (alone,) = engine.sample_all([request(prompt(4))])[0]
     assert alone.finish == "error"
     assert "full" in alone.error

@@ -9,6 +9,7 @@ from typing import Any
 
 from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
+from thinksmith.policy import silent_torchao
 
 REMOTE = ("ollama", "vllm", "nim", "openai", "llamacpp", "replay")
 
@@ -16,17 +17,18 @@ REMOTE = ("ollama", "vllm", "nim", "openai", "llamacpp", "replay")
 def open_engine(name: str, **options: Any) -> Engine:
     """The engine that a model's name stands for: `tiny`, `tiny-base`, a folder or a hub id run in this process.
 
-    `options`: `device` and `dtype` as `load_policy` takes them, `slots` as `LocalEngine` does. Raises UserError.
+    `options`: `device`, `dtype` and `quantize` as `load_policy` takes them, `slots` and `native` as `LocalEngine` does.
+    Raises UserError.
     """
     kind = name.split("/", 1)[0]
     if kind in REMOTE and "/" in name:
         raise UserError(f"{kind}/… is not in this version yet; use tiny, a folder or a hub id")
-    with _no_collection():
+    with _no_collection(), silent_torchao():
         from thinksmith.engines.local.engine import LocalEngine
         from thinksmith.policy.load import load_policy
 
-        slots = options.pop("slots", None)
-        return LocalEngine(load_policy(name, **options), slots=slots)
+        own = {key: options.pop(key) for key in ("slots", "native") if key in options}
+        return LocalEngine(load_policy(name, **options), **own)
 
 
 @contextmanager

@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,30 +21,51 @@ from safetensors import SafetensorError
 
 from thinksmith import models
 from thinksmith.errors import UserError
+from thinksmith.policy import silent_torchao
 from thinksmith.policy.policy import Policy
+from thinksmith.policy.quantize import check_quantize, quantize_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OTHER_HEADS = ("ForMaskedLM", "Classification", "QuestionAnswering", "ForPreTraining")
+TRIAL_ROWS = 16  # of a decode-like product,
+TRIAL_WEIGHTS = 1 << 24  # with at most so many weights: 64 MB in float32,
+TRIAL_SHAPES = 3  # for so many of a model's largest shapes,
+TRIAL_REPEATS = 5  # and as often, in turns
 
 
-def load_policy(name: str, device: str | None = None, dtype: str | None = None) -> Policy:
+def load_policy(name: str, device: str | None = None, dtype: str | None = None, quantize: str | None = None) -> Policy:
     """The model `name` in memory, in evaluation mode.
 
     `name`: `tiny` or `tiny-base`, a folder, or a hub id (`owner/name`), which is downloaded if it is not in the local
-    cache. `device`: as torch names it; by default the GPU if there is one. `dtype`: `float32`, `bfloat16` or `float16`;
-    by default bfloat16 on a GPU and float32 on a CPU. Raises UserError for whatever cannot be loaded.
+    cache. `device`: as torch names it; by default the GPU if there is one.
+
+    `dtype`: `float32`, `bfloat16` or `float16`; by default bfloat16 on a GPU and float32 on a CPU. `auto` is bfloat16
+    on a GPU, and on a CPU float32 or bfloat16, whichever multiplies 16 rows by weights of the model's largest shapes
+    faster here: a measurement of some milliseconds, so on a busy machine it may fall either way.
+
+    `quantize`: `int8` or `int4` holds the weights of the decoder's linear layers in that, by torchao (the extra
+    `quant`); they can be sampled and scored but not trained, except through an adapter.
+
+    Raises UserError for whatever cannot be loaded.
     """
     place = _device(device)
-    if dtype is not None and dtype not in DTYPES:
-        raise UserError(f"unknown dtype {dtype!r}: use one of {', '.join(DTYPES)}")
-    number = DTYPES[dtype] if dtype else torch.bfloat16 if place.type == "cuda" else torch.float32
+    if dtype is not None and dtype not in (*DTYPES, "auto"):
+        raise UserError(f"unknown dtype {dtype!r}: use one of {', '.join(DTYPES)}, auto")
     source = _source(name)
-    with _readable(name, source), _quiet():
+    with _readable(name, source), _quiet(), silent_torchao():
+        _check_causal(name, source)
+        number = _number(dtype, place, source)
+        if quantize is not None:
+            check_quantize(quantize, place, number)
         tokenizer = load_tokenizer(Path(source))
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             source, dtype=number, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     _check_complete(name, report)
-    return Policy(model.to(place).eval(), tokenizer, name)
+    model = model.to(place).eval()
+    if quantize is not None:
+        quantize_weights(model, name, quantize)
+    return Policy(model, tokenizer, name)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -65,6 +89,51 @@ def _device(device: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UserError(f"device {device!r} is not usable here; use cpu" + _gpu_hint()) from None
     return place
+
+
+def _number(dtype: str | None, place: torch.device, source: str) -> torch.dtype:
+    """The type of the weights."""
+    if dtype in DTYPES:
+        return DTYPES[dtype]
+    if place.type == "cuda":
+        return torch.bfloat16
+    return _faster_on_cpu(source) if dtype == "auto" and place.type == "cpu" else torch.float32
+
+
+def _faster_on_cpu(source: str) -> torch.dtype:
+    """float32 or bfloat16, by the products of a decoding step with the model's largest linear layers."""
+    config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    linears = (module.weight for module in model.modules() if isinstance(module, torch.nn.Linear))
+    shapes = Counter((int(weight.shape[0]), int(weight.shape[1])) for weight in linears)
+    largest = sorted(shapes, key=lambda shape: shape[0] * shape[1])[-TRIAL_SHAPES:]
+    total = dict.fromkeys((torch.float32, torch.bfloat16), 0.0)
+    for shape in largest:
+        for number, seconds in _trial(shape, tuple(total)).items():
+            total[number] += shapes[shape] * seconds
+    return min(total, key=lambda number: total[number])
+
+
+@torch.inference_mode()
+def _trial(shape: tuple[int, int], numbers: tuple[torch.dtype, ...]) -> dict[torch.dtype, float]:
+    """Median seconds of one product by type; of a large layer only some of the outputs are computed."""
+    columns, width = max(1, min(shape[0], TRIAL_WEIGHTS // shape[1])), shape[1]
+    ways = {number: _product(columns, width, number) for number in numbers}
+    for way in ways.values():
+        way()
+    times: dict[torch.dtype, list[float]] = {number: [] for number in numbers}
+    for _ in range(TRIAL_REPEATS):
+        for number, way in ways.items():
+            begin = time.perf_counter()
+            way()
+            times[number].append(time.perf_counter() - begin)
+    return {number: statistics.median(each) for number, each in times.items()}
+
+
+def _product(columns: int, width: int, number: torch.dtype) -> Callable[[], torch.Tensor]:
+    rows_BD, weight_FD = (torch.full((size, width), 0.5, dtype=number) for size in (TRIAL_ROWS, columns))
+    return lambda: torch.nn.functional.linear(rows_BD, weight_FD)
 
 
 def _gpu_hint() -> str:
@@ -97,6 +166,8 @@ def _source(name: str) -> str:
 
 def _check_folder(name: str, folder: Path) -> None:
     """Say what a folder lacks before transformers goes looking for it elsewhere."""
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise UserError(f"folder {name} holds an adapter and no model: load its model, and put it on by load_adapter")
     if not (folder / "config.json").is_file():
         raise UserError(f"folder {name} holds no config.json: name a folder in Hugging Face format")
     if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
@@ -135,11 +206,25 @@ def _check_online(name: str) -> None:
     raise UserError(f"model {name!r} is neither a folder nor in the local hub cache, and {where}")
 
 
+def _check_causal(name: str, source: str) -> None:
+    """transformers would load some other models too, and they would give numbers without a meaning."""
+    # A folder with code of its own is refused here; else transformers would ask on the terminal whether to run it.
+    config = transformers.AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    heads = getattr(config, "architectures", None) or [type(config).__name__]
+    # Encoders have the flag, and decoders do not.
+    encoder = getattr(config, "is_decoder", True) is False
+    known = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if encoder or not known or any(word in head for head in heads for word in OTHER_HEADS):
+        raise UserError(f"model {name} is a {heads[0]} ({config.model_type}), which is no causal language model")
+
+
 @contextmanager
 def _readable(name: str, source: str) -> Iterator[None]:
     """Turn the ways in which a model folder can be broken into one line."""
     try:
         yield
+    except UserError:
+        raise
     except SafetensorError as error:
         raise UserError(f"model {name}: {_broken_shard(source)} is corrupt ({_line(error)}); copy it again") from None
     except UnicodeDecodeError:

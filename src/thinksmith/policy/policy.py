@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,13 +29,15 @@ class Policy:
     """A causal language model with its tokenizer.
 
     There is one copy of the weights: the local engine reads `model` while training updates it. Whoever changes the
-    weights calls `touch`, so that `weights_hash` is computed anew.
+    weights calls `touch`, so that `weights_hash` is computed anew. `adapter` is what `thinksmith.policy.adapter` notes
+    of the adapter that is on, beside its weights; empty where none is.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
+        self.adapter = ""
         self._hash = ""
         self._touched = 0
 
@@ -132,12 +134,31 @@ class Policy:
         return (self._touched, *(parameter._version for parameter in self.model.parameters()))
 
     def weights_hash(self) -> str:
-        """sha256 (hex) over names, shapes, dtypes and bytes of the weights, by name. Cached until `touch`."""
+        """sha256 (hex) over names, shapes, dtypes and bytes of the weights in use, by name. Cached until `touch`.
+
+        Where an adapter is off, its weights are not in use: the hash is that of the model without it.
+        """
         if not self._hash:
-            digest = hashlib.sha256()
-            for name, tensor in sorted(self.model.state_dict().items()):
+            digest = hashlib.sha256(self.adapter.encode())
+            for name, tensor in sorted(self._in_use()):
                 digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
                 data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                digest.update(memoryview(data.numpy()))
+                digest.update(data.numpy().data)
             self._hash = digest.hexdigest()
         return self._hash
+
+    def _in_use(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in self.model.state_dict().items():
+            if self.adapter:
+                yield from _parts(name, tensor)
+            elif ".lora_" not in name:
+                yield from _parts(name.replace(".base_layer.", "."), tensor)
+
+
+def _parts(name: str, tensor: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """The plain tensors that a weight is made of: of a quantised one its integers and its scales."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield name, tensor
+        return
+    for inner in tensor.__tensor_flatten__()[0]:
+        yield from _parts(f"{name}.{inner}", getattr(tensor, inner))

@@ -1,4 +1,4 @@
-"""Attention over the slots, registered with transformers under the name `thinksmith`.
+"""Attention over blocks, registered with transformers under the name `thinksmith`.
 
 transformers' model code calls `update` of the cache that it is given, then the registered attention function. Here a
 step (`Prefill` or `Decode`) plays the cache, and the attention function gets it too, as the keyword argument `slots`.
@@ -15,16 +15,16 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from thinksmith.engines.local.cache import SlotCache
+from thinksmith.engines.local.cache import BLOCK, Pool
 from thinksmith.errors import UserError
 
 NAME = "thinksmith"
-BLOCK = 128  # columns summed at a time: up to here a CPU's product has one order, whatever their number
+SUMMED = 128  # columns summed at a time: up to here a CPU's product has one order, whatever their number
 LAYERS = {"full_attention", "sliding_attention"}
 
 
 class Step(Protocol):
-    """One forward pass over slots."""
+    """One forward pass over blocks."""
 
     def attend(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, window: int | None
@@ -65,21 +65,18 @@ def register(model: Any, name: str) -> None:
 
 
 class Prefill:
-    """Writes a piece of some prompts into slots: batch row `source[i]` into cache row `target[i]`, from column `start`
-    on. So a group shares one row, and `leader_P` (a slot for each batch row) holds what stands before the piece.
+    """Writes a piece of some prompts, all of which begin at column `start`, a multiple of BLOCK.
 
-    Pieces are padded on the right. Causality keeps the padding out of sight of the prompt, and the columns that it
-    leaves behind are overwritten before they are ever attended to.
+    Pieces are padded on the right to whole blocks. Causality keeps the padding out of sight of the prompt; what it
+    leaves in a last block is not looked at, and whole blocks of it go to the sink.
     """
 
-    def __init__(
-        self, cache: SlotCache, source_R: torch.Tensor, target_R: torch.Tensor, leader_P: torch.Tensor, start: int
-    ) -> None:
-        self.cache = cache
-        self.source_R = source_R
-        self.target_R = target_R
-        self.leader_P = leader_P
-        self.start = start
+    def __init__(self, pool: Pool, blocks_PN: torch.Tensor, past_PN: torch.Tensor) -> None:
+        """`blocks_PN` (int64): the blocks of the piece; `past_PN`: those of what stands before it."""
+        self.pool = pool
+        self.blocks_PN = blocks_PN
+        self.past_PN = past_PN
+        self.start = past_PN.shape[1] * BLOCK
         self._masks: dict[int | None, torch.Tensor] = {}
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -88,12 +85,13 @@ class Prefill:
     def update(
         self, keys_PHTD: torch.Tensor, values_PHTD: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        end = self.start + keys_PHTD.shape[2]
         whole = []
         fresh = (keys_PHTD, values_PHTD)
-        for buffer, new in zip(self.cache.layer(layer_idx, *fresh), fresh, strict=True):
-            buffer[:, :, self.start : end].index_copy_(0, self.target_R, new.index_select(0, self.source_R))
-            whole.append(buffer[:, :, :end].index_select(0, self.leader_P) if self.start else new)
+        for buffer, new in zip(self.pool.layer(layer_idx, *fresh), fresh, strict=True):
+            heads, dim = new.shape[1], new.shape[3]
+            place = _places(self.blocks_PN, heads).reshape(-1)
+            buffer.view(-1, BLOCK, dim).index_copy_(0, place, new.reshape(-1, BLOCK, dim))
+            whole.append(torch.cat((_gather(buffer, self.past_PN), new), 2) if self.start else new)
         return whole[0], whole[1]
 
     def attend(
@@ -124,32 +122,38 @@ class Prefill:
 
 
 class Decode:
-    """One token for each of the first B rows: written at its row's length, attending to the first `span` columns.
+    """One token for each of B rows, written behind what the row has, and attending to it.
 
-    `length_B` (int64): tokens in the row before this one. `span` > max(length_B).
+    `table_BN` (int64): the blocks of the row's prompt, then its own; `shared_B`: tokens of the prompt, whose last block
+    may be broken; `own_B`: tokens of its own before this one.
     """
 
-    def __init__(self, cache: SlotCache, length_B: torch.Tensor, span: int) -> None:
-        self.cache = cache
-        self.length_B = length_B
-        self.rows_B = torch.arange(len(length_B), device=length_B.device)
-        self.span = span
+    def __init__(self, pool: Pool, table_BN: torch.Tensor, shared_B: torch.Tensor, own_B: torch.Tensor) -> None:
+        self.pool = pool
+        self.table_BN = table_BN
+        self.shared_B = shared_B
+        self.own_B = own_B
+        self.first_B = (shared_B + BLOCK - 1) // BLOCK * BLOCK  # the column of the row's first own token
+        entry_B = (self.first_B + own_B) // BLOCK
+        self.block_B = table_BN.gather(1, entry_B[:, None])[:, 0]
         self._bias: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
-        self._place: dict[int, torch.Tensor] = {}
+        self._place: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self.span - 1
+        return self.table_BN.shape[1] * BLOCK - 1
 
     def update(
         self, keys_BH1D: torch.Tensor, values_BH1D: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = self.cache.layer(layer_idx, keys_BH1D, values_BH1D)
-        rows, heads, _, _ = keys_BH1D.shape
-        place_N = self._place_for(heads)
+        keys, values = self.pool.layer(layer_idx, keys_BH1D, values_BH1D)
+        place_N, blocks_N = self._place_for(keys_BH1D.shape[1])
+        whole = []
         for buffer, new in ((keys, keys_BH1D), (values, values_BH1D)):
             dim = new.shape[-1]
             buffer.view(-1, dim).index_copy_(0, place_N, new.reshape(-1, dim))
-        return keys[:rows, :, : self.span], values[:rows, :, : self.span]
+            found = buffer.view(-1, BLOCK * dim).index_select(0, blocks_N)
+            whole.append(found.view(new.shape[0], new.shape[1], -1, dim))
+        return whole[0], whole[1]
 
     def attend(
         self,
@@ -184,27 +188,45 @@ class Decode:
         score = torch.bmm(query_BKGD.reshape(-1, group, dim), keys_NSD.transpose(1, 2)).mul_(scale)
         weight_BKGS = score.view(rows, kv_heads, group, -1).add_(bias_B11S).softmax(-1)
         weight_NGS = weight_BKGS.flatten(0, 1)
-        # In blocks of a fixed length: over a long sum the library's order, and so the last bits, depend on the length.
-        out_NGD = torch.bmm(weight_NGS[:, :, :BLOCK], values_NSD[:, :BLOCK])
-        for start in range(BLOCK, values_NSD.shape[1], BLOCK):
-            part = slice(start, start + BLOCK)
+        # In parts of a fixed length: over a long sum the library's order, and so the last bits, depend on the length.
+        out_NGD = torch.bmm(weight_NGS[:, :, :SUMMED], values_NSD[:, :SUMMED])
+        for start in range(SUMMED, values_NSD.shape[1], SUMMED):
+            part = slice(start, start + SUMMED)
             out_NGD.baddbmm_(weight_NGS[:, :, part], values_NSD[:, part])
         return out_NGD.view(rows, kv_heads, group, -1)
 
-    def _place_for(self, heads: int) -> torch.Tensor:
-        """Where the new token of each row and head goes in a layer's buffer, seen as a list of vectors."""
+    def _place_for(self, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the new token of each row and head goes in a layer's buffer, seen as a list of vectors; and which of
+        its blocks, seen as a list, are the rows'."""
         if heads not in self._place:
-            row_BK = self.rows_B[:, None] * heads + torch.arange(heads, device=self.rows_B.device)
-            self._place[heads] = (row_BK * self.cache.columns + self.length_B[:, None]).reshape(-1)
+            block_BH = _places(self.block_B[:, None], heads)[:, :, 0]
+            at_BH = block_BH * BLOCK + (self.own_B % BLOCK)[:, None]
+            self._place[heads] = at_BH.reshape(-1), _places(self.table_BN, heads).reshape(-1)
         return self._place[heads]
 
     def _bias_for(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
         """0 where a row may look, -inf where not; the same for all layers of a kind."""
         if (window, dtype) not in self._bias:
-            column_S = torch.arange(self.span, device=self.length_B.device)
-            hidden_BS = column_S > self.length_B[:, None]
+            column_S = torch.arange(self.table_BN.shape[1] * BLOCK, device=self.table_BN.device)
+            own_BS = column_S >= self.first_B[:, None]
+            distance_BS = (self.shared_B + self.own_B)[:, None] - column_S
+            distance_BS += own_BS * (self.first_B - self.shared_B)[:, None]  # the prompt's last block may be broken
+            hidden_BS = (distance_BS < 0) | (~own_BS & (column_S >= self.shared_B[:, None]))
             if window is not None:
-                hidden_BS |= column_S <= self.length_B[:, None] - window
+                hidden_BS |= distance_BS >= window
             bias_BS = torch.zeros(hidden_BS.shape, dtype=dtype, device=hidden_BS.device)
             self._bias[window, dtype] = bias_BS.masked_fill_(hidden_BS, -torch.inf)[:, None, None]
         return self._bias[window, dtype]
+
+
+def _places(blocks_PN: torch.Tensor, heads: int) -> torch.Tensor:
+    """[P, heads, N]: where these blocks of each head lie in a layer's buffer, seen as a list of blocks of one head."""
+    head_H1 = torch.arange(heads, device=blocks_PN.device)[:, None]
+    return blocks_PN[:, None] * heads + head_H1
+
+
+def _gather(buffer: torch.Tensor, blocks_PN: torch.Tensor) -> torch.Tensor:
+    """Keys or values [P, H, N * BLOCK, D] of blocks."""
+    _, heads, _, dim = buffer.shape
+    found = buffer.view(-1, BLOCK * dim).index_select(0, _places(blocks_PN, heads).reshape(-1))
+    return found.view(len(blocks_PN), heads, -1, dim)

@@ -1,78 +1,109 @@
-"""The KV cache: keys and values of every slot, in buffers that we own.
+"""Keys and values in blocks of a fixed number of tokens, in buffers that we own.
 
-A slot is a row of the batch. Rows in use are always the first ones, so a step reads views and copies nothing; whoever
-takes a row out moves the last one into its place. Buffers grow with what is in them.
+A sequence is a list of blocks. Sequences that begin with the same prompt name the same blocks, so a group's prompt is
+kept once; a block is free again when nobody names it any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 
-COLUMNS = 64  # buffers are whole multiples of this many tokens long
-ROWS = 16  # and of this many rows high
+BLOCK = 16  # tokens
+PADDING = 0  # stands where a table has no further block; stays zero, since 0 × NaN is NaN
+SINK = 1  # written by rows that have nothing to say
+RESERVED = 2
+ALIGNMENT = 64  # bytes: a vector never lies across two lines of a cache
 
 
 def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-class SlotCache:
-    """Keys and values [rows, heads, columns, dim], a pair for each layer. Column t holds the token at position t."""
+def blocks_for(tokens: int) -> int:
+    return -(-tokens // BLOCK)
 
-    def __init__(self, device: torch.device) -> None:
+
+class Pool:
+    """Keys and values [blocks, heads, BLOCK, dim], a pair for each layer; with `by_dim` keys are [.., dim, BLOCK].
+
+    On a CPU the buffers are the system's zero pages until they are written to, so a pool is as large as it has been
+    used, whatever its size.
+    """
+
+    def __init__(self, device: torch.device, *, by_dim: bool = False) -> None:
         self.device = device
+        self.by_dim = by_dim
+        self.blocks = 0
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
-        self.rows = 0
-        self.columns = 0
+        self._free: list[int] = []
+        self._uses: list[int] = []
 
-    def reserve(self, rows: int, columns: int, used: int, most: int | None = None) -> None:
-        """Make room for `rows` rows of `columns` tokens; the first `used` rows keep what they hold.
+    def open(self, blocks: int) -> None:
+        """Forget everything; be of so many blocks."""
+        self.release()
+        self.blocks = blocks + RESERVED
+        self._uses = [0] * self.blocks
+        self._free = list(range(self.blocks - 1, RESERVED - 1, -1))  # the first are used first, and again
 
-        More is taken than is asked for, so that what grows is copied few times, but not more than `most` tokens in all,
-        nor then more rows than are asked for.
-        """
-        if rows <= self.rows and columns <= self.columns:
-            return
-        asked = max(round_up(rows, ROWS), round_up(used, ROWS)), round_up(columns, COLUMNS)
-        height = max(asked[0], 2 * self.rows) if rows > self.rows else self.rows
-        width = max(asked[1], round_up(self.columns * 3 // 2, COLUMNS)) if columns > self.columns else self.columns
-        if most is not None and height * width > most:
-            height, width = asked[0], max(asked[1], self.columns)
-        self.rows, self.columns = height, width
-        for buffers in (self.keys, self.values):
-            for layer, old in enumerate(buffers):  # one layer after the other: the peak is one layer above the sum
-                buffers[layer] = self._empty(old)
-                buffers[layer][:used, :, : old.shape[2]].copy_(old[:used])
+    @property
+    def size(self) -> int:
+        """Blocks that sequences may have, together."""
+        return max(0, self.blocks - RESERVED)
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    def take(self, count: int) -> list[int]:
+        """Free blocks, which the caller gives back. There must be as many."""
+        taken = [self._free.pop() for _ in range(count)]
+        for block in taken:
+            self._uses[block] = 1
+        return taken
+
+    def share(self, blocks: Iterable[int]) -> None:
+        """One more names these blocks."""
+        for block in blocks:
+            self._uses[block] += 1
+
+    def give(self, blocks: Iterable[int]) -> None:
+        """One less does."""
+        for block in blocks:
+            self._uses[block] -= 1
+            if not self._uses[block]:
+                self._free.append(block)
 
     def layer(self, index: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The buffers of a layer, made on first sight of what the model writes ([*, heads, *, dim])."""
         while len(self.keys) <= index:
-            self.keys.append(self._empty(keys))
-            self.values.append(self._empty(values))
+            self.keys.append(self._zeros(keys, self.by_dim))
+            self.values.append(self._zeros(values, False))
         return self.keys[index], self.values[index]
 
-    def move(self, source: Sequence[int], target: Sequence[int], columns: int) -> None:
-        """Copy the first `columns` tokens of rows `source` into rows `target` (disjoint from them)."""
-        source_R = torch.tensor(source, device=self.device)
-        target_R = torch.tensor(target, device=self.device)
+    def clear(self, blocks: Sequence[int]) -> None:
+        """Forget blocks that may hold what is not a number."""
+        where = torch.tensor(blocks, dtype=torch.int64, device=self.device)
         for buffer in (*self.keys, *self.values):
-            part = buffer[:, :, :columns]
-            part.index_copy_(0, target_R, part.index_select(0, source_R))
-
-    def clear(self, rows: Sequence[int]) -> None:
-        """Forget rows that may hold what is not a number."""
-        for buffer in (*self.keys, *self.values):
-            buffer[torch.tensor(rows, device=self.device)] = 0
+            buffer[where] = 0
 
     def release(self) -> None:
         """Give the memory back."""
         self.keys.clear()
         self.values.clear()
-        self.rows = self.columns = 0
+        self.blocks = 0
+        self._free = []
+        self._uses = []
 
-    def _empty(self, like: torch.Tensor) -> torch.Tensor:
-        # Zeros, not empty: what a masked column holds is multiplied by 0, and 0 × NaN is NaN.
-        return like.new_zeros(self.rows, like.shape[1], self.columns, like.shape[3])
+    def _zeros(self, like: torch.Tensor, by_dim: bool) -> torch.Tensor:
+        heads, dim = like.shape[1], like.shape[3]
+        shape = (self.blocks, heads, dim, BLOCK) if by_dim else (self.blocks, heads, BLOCK, dim)
+        if like.device.type != "cpu":
+            return like.new_zeros(shape)
+        size = self.blocks * heads * dim * BLOCK * like.element_size()
+        raw = torch.from_numpy(np.zeros(size + ALIGNMENT, dtype=np.uint8))
+        start = -raw.data_ptr() % ALIGNMENT
+        return raw[start : start + size].view(like.dtype).view(shape)

@@ -49,13 +49,14 @@ class LocalEngine:
     the log-probability that the model gives them, and `forced` tells their positions.
     """
 
-    def __init__(self, policy: Policy, *, slots: int | None = None) -> None:
+    def __init__(self, policy: Policy, *, slots: int | None = None, native: bool = True) -> None:
         if slots is not None and slots < 1:
             raise UserError(f"slots must be at least 1, not {slots}")
         register(policy.model, policy.name)
         self._policy = policy
         self._slots = slots or SLOTS
-        self._batch = Batch(policy, self._slots)
+        self._native = native
+        self._batch = self._new_batch()
         self._closing: Closing | None = None
         self._changed = threading.Condition()  # guards all below
         self._inbox: deque[Job] = deque()
@@ -63,6 +64,9 @@ class LocalEngine:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._warned = False
+
+    def _new_batch(self) -> Batch:
+        return Batch(self._policy, self._slots, self._native)
 
     @property
     def info(self) -> EngineInfo:
@@ -205,6 +209,8 @@ class LocalEngine:
             try:
                 while self._collect(waiting):
                     self._advance(waiting)
+            except Exception as error:  # a mistake of ours: nobody shall wait for a thread that is no more
+                self._give_up(waiting, error)
             finally:
                 self._policy.model.train(training)
 
@@ -259,6 +265,18 @@ class LocalEngine:
         for row in ended:
             if row.watch is not None:
                 row.watch.last(row)
+            row.job.settle()
+
+    def _give_up(self, waiting: deque[Row], error: Exception) -> None:
+        """The batch is in a state that was not foreseen: end all rows, and begin with a new one."""
+        rows = [*self._batch.rows, *waiting]
+        waiting.clear()
+        self._batch = self._new_batch()
+        for row in rows:
+            if row.finish is None:
+                row.end("error", f"{type(error).__name__}: {error}")
+        self._count_off(len(rows))
+        for row in rows:
             row.job.settle()
 
     def _warn_of_memory(self) -> None:

@@ -1,4 +1,4 @@
-"""Prompts on their way into the cache: in pieces of a fixed length, each piece kept for prompts that begin alike.
+"""Prompts on their way into the pool: in pieces of a fixed length, each piece kept for prompts that begin alike.
 
 Pieces end at multiples of PIECE, whatever else is going on, so the keys and values of a prompt are the same numbers
 whether it is written alone, beside others, or from what an earlier prompt left.
@@ -8,70 +8,61 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from thinksmith.engines.local.cache import ROWS, SlotCache, round_up
-from thinksmith.engines.local.rows import Row
+from thinksmith.engines.local.cache import BLOCK, Pool, blocks_for, round_up
+
+if TYPE_CHECKING:
+    from thinksmith.engines.local.rows import Row
 
 PIECE = 512  # tokens of a prompt in one forward pass
-PREFILL_TOKENS = 8192  # at most in one forward pass, padding included
-PREFILL_PADDED = 192  # longer pieces are never padded: a CPU's fused attention sums in another order from here on
-PREFILL_ENOUGH = 1024  # with so many a pass is efficient: rather another one than more padding
 
 
 @dataclass(eq=False, slots=True)
-class Fill:
-    """A prompt that is being written, without its last token, into the slots of `rows`; `done` tokens are."""
+class Prompt:
+    """A prompt that rows of the batch have in common: the blocks of its tokens but the last, and how many are written.
 
-    prompt: tuple[int, ...]
-    rows: list[Row]
+    The last token is the input of a row's first step, so prefill needs no logits.
+    """
+
+    ids: tuple[int, ...]
+    blocks: list[int]
+    rows: list[Row] = field(default_factory=list)
     done: int = 0
+    failed: bool = False  # writing it did not work, or what was written is of no use
 
     @property
     def total(self) -> int:
-        return len(self.prompt) - 1
+        return len(self.ids) - 1
 
     @property
     def piece(self) -> tuple[int, ...]:
         """What comes next."""
-        return self.prompt[self.done : min(self.done + PIECE, self.total)]
+        return self.ids[self.done : min(self.done + PIECE, self.total)]
 
     @property
     def width(self) -> int:
-        """Columns that the next piece takes; a CPU's last bits depend on them otherwise."""
-        return round_up(len(self.piece), ROWS)
-
-
-def together(fills: Iterable[Fill]) -> list[list[Fill]]:
-    """Cut fills into passes: pieces that begin at the same column, of one width, or padded while they are small."""
-    passes: list[list[Fill]] = []
-    for fill in sorted(fills, key=lambda fill: (fill.done, fill.width)):
-        held = passes[-1] if passes else []
-        wider = bool(held) and fill.width > held[-1].width
-        pads = wider and (len(held) * fill.width > PREFILL_ENOUGH or fill.width > PREFILL_PADDED or fill.done > 0)
-        new = not held or pads or fill.done != held[-1].done or (len(held) + 1) * fill.width > PREFILL_TOKENS
-        if new:
-            passes.append([])
-        passes[-1].append(fill)
-    return passes
+        """Columns that the next piece takes."""
+        return round_up(len(self.piece), BLOCK)
 
 
 class PrefixStore:
-    """Keys and values of prompts' pieces, by all the tokens up to their end. The least recently used go first.
+    """Blocks of prompts' pieces, by all the tokens up to their end. The least recently used go first.
 
-    `limit` in bytes. What was computed by other weights is forgotten.
+    `limit` in blocks. What was computed by other weights is forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.limit = 0
-        self.bytes = 0
         self.hits = 0
+        self.blocks = 0
+        self._pool = pool
         self._version: tuple[int, ...] = ()
-        self._pieces: OrderedDict[bytes, list[torch.Tensor]] = OrderedDict()
+        self._pieces: OrderedDict[bytes, list[int]] = OrderedDict()
 
     def use(self, version: tuple[int, ...]) -> None:
         """The weights are these now."""
@@ -79,38 +70,61 @@ class PrefixStore:
             self.clear()
             self._version = version
 
-    def restore(self, fill: Fill, cache: SlotCache, slots: Sequence[int]) -> None:
-        """Write what is known of the prompt into the slots, and count it as done."""
-        while fill.done + PIECE <= fill.total and (held := self._pieces.get(_name(fill.prompt, fill.done + PIECE))):
-            self._pieces.move_to_end(_name(fill.prompt, fill.done + PIECE))
-            columns = slice(fill.done, fill.done + PIECE)
-            for index, (keys, values) in enumerate(zip(held[::2], held[1::2], strict=True)):
-                for buffer, piece in zip(cache.layer(index, keys[None], values[None]), (keys, values), strict=True):
-                    buffer[torch.tensor(slots, device=buffer.device), :, columns] = piece
-            fill.done += PIECE
+    def find(self, ids: Sequence[int]) -> list[int]:
+        """Blocks of the longest known beginning of a prompt, less its last token; the caller gives them back."""
+        found: list[int] = []
+        end = PIECE
+        while end <= len(ids) - 1 and (held := self._pieces.get(name := _name(ids, end))):
+            self._pieces.move_to_end(name)
+            found += held
+            end += PIECE
             self.hits += 1
+        self._pool.share(found)
+        return found
 
-    def keep(self, fill: Fill, cache: SlotCache, slot: int) -> None:
-        """Remember the piece that was just written."""
-        if fill.done % PIECE or not fill.done:
+    def keep(self, prompt: Prompt) -> None:
+        """Remember the piece that was just written, if it is a whole one."""
+        size = blocks_for(PIECE)
+        if prompt.done % PIECE or not prompt.done or size > self.limit:
             return
-        columns = slice(fill.done - PIECE, fill.done)
-        pairs = zip(cache.keys, cache.values, strict=True)
-        piece = [buffer[slot, :, columns].clone() for pair in pairs for buffer in pair]
-        name, size = _name(fill.prompt, fill.done), sum(tensor.nbytes for tensor in piece)
-        if name in self._pieces or size > self.limit:
+        name = _name(prompt.ids, prompt.done)
+        if name in self._pieces:
             return
-        self._pieces[name] = piece
-        self.bytes += size
-        while self.bytes > self.limit:
-            _, old = self._pieces.popitem(last=False)
-            self.bytes -= sum(tensor.nbytes for tensor in old)
+        end = blocks_for(prompt.done)
+        self._pieces[name] = prompt.blocks[end - size : end]
+        self._pool.share(self._pieces[name])
+        self.blocks += size
+        while self.blocks > self.limit:
+            self.forget()
+
+    def forget(self) -> bool:
+        """Let the least recently used piece go; was there one?"""
+        if not self._pieces:
+            return False
+        _, old = self._pieces.popitem(last=False)
+        self._pool.give(old)
+        self.blocks -= len(old)
+        return True
 
     def clear(self) -> None:
-        self._pieces.clear()
-        self.bytes = 0
+        while self.forget():
+            pass
 
 
-def _name(prompt: Sequence[int], end: int) -> bytes:
+def together(prompts: Iterable[Prompt], tokens: int, padded: int, enough: int) -> list[list[Prompt]]:
+    """Cut pieces into passes of at most `tokens`: such as begin at the same column and have the same width, or are
+    padded to it: up to `padded` columns, and only while a pass has less than `enough` tokens."""
+    passes: list[list[Prompt]] = []
+    for prompt in sorted(prompts, key=lambda prompt: (prompt.done, prompt.width)):
+        held = passes[-1] if passes else []
+        wider = bool(held) and prompt.width > held[-1].width
+        pads = wider and (len(held) * prompt.width > enough or prompt.width > padded or prompt.done > 0)
+        if not held or pads or prompt.done != held[-1].done or (len(held) + 1) * prompt.width > tokens:
+            passes.append([])
+        passes[-1].append(prompt)
+    return passes
+
+
+def _name(ids: Sequence[int], end: int) -> bytes:
     """Of a prompt's first `end` tokens."""
-    return blake2b(np.asarray(prompt[:end], dtype="<i4").tobytes(), digest_size=32).digest()
+    return blake2b(np.asarray(ids[:end], dtype="<i4").tobytes(), digest_size=32).digest()

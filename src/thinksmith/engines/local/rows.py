@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from thinksmith.engines.local.prompts import Prompt
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Finish, Request, Trace
 from thinksmith.thinking import TURN, Detokeniser, Piece, Splitter, Tags, TokenSplitter
@@ -49,7 +50,8 @@ class Row:
     limit: int  # tokens that it may still sample
     watch: Watch | None = None
     slot: int = -1
-    filled: int = 0  # tokens of its prompt that are in the cache
+    source: Prompt | None = None  # what it shares with others while it is in the batch
+    blocks: list[int] = field(default_factory=list)  # its keys and values: the prompt's blocks, then its own
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     forced: list[int] = field(default_factory=list)  # positions in `tokens` that the engine filled
@@ -61,8 +63,8 @@ class Row:
 
     @property
     def ready(self) -> bool:
-        """All of its prompt but the last token, which is the input of its first step, is in the cache."""
-        return self.filled == len(self.job.prompt) - 1
+        """All of its prompt but the last token, which is the input of its first step, is in the pool."""
+        return self.source is not None and self.source.done == self.source.total
 
     def restart(self) -> None:
         """Forget what was sampled. The same will be sampled again: random numbers depend on the position alone."""
@@ -71,7 +73,6 @@ class Row:
         self.forced.clear()
         self.top.clear()
         self.watch = self.watch and self.watch.anew()
-        self.filled = 0
 
     def end(self, finish: Finish, error: str = "") -> None:
         self.finish = finish

@@ -48,6 +48,12 @@ class Drawn:
     swapped_B: torch.Tensor | None = None
     top: tuple[torch.Tensor, torch.Tensor] | None = None
 
+    def first(self, count: int) -> Drawn:
+        """Of the first `count` rows."""
+        top = None if self.top is None else (self.top[0][:count], self.top[1][:count])
+        swapped_B = None if self.swapped_B is None else self.swapped_B[:count]
+        return Drawn(self.token_B[:count], self.logprob_B[:count], swapped_B, top)
+
 
 def row_key(seed: int, sample: int) -> int:
     """The key (int64) of a request's sample number `sample`."""
