@@ -159,6 +159,24 @@ def test_auto_measures_in_no_time(checkpoints):
     fails(lambda: load_policy(str(checkpoints["Qwen2"]), dtype="fast"), "dtype", "auto")
 
 
+def test_a_name_may_say_how_the_weights_are_held(checkpoints, tmp_path):
+    policy = load_policy(f"{checkpoints['Qwen3']}:bfloat16")
+    assert policy.model.dtype == torch.bfloat16
+    assert policy.name.endswith(":bfloat16")
+    assert load_policy("tiny:float32", dtype="bfloat16").model.dtype == torch.float32
+    fails(lambda: load_policy("tiny:float32:bfloat16"), "both float32 and bfloat16")
+    fails(lambda: load_policy("tiny:int9"), "tiny:int9", "did you mean tiny?")
+    shutil.copytree(checkpoints["Qwen3"], tmp_path / "mine:int8")  # a folder may be called so
+    assert load_policy(str(tmp_path / "mine:int8")).model.dtype == torch.float32
+
+
+@needs_torchao
+def test_a_name_may_ask_for_quantised_weights(checkpoints):
+    name = str(checkpoints["Qwen3"])
+    one, other = load_policy(f"{name}:bfloat16:int8"), load_policy(name, dtype="bfloat16", quantize="int8")
+    assert one.weights_hash() == other.weights_hash() != load_policy(f"{name}:bfloat16").weights_hash()
+
+
 def test_without_torchao_it_is_told_how_to_get_it(checkpoints, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
     fails(lambda: load_policy(str(checkpoints["Qwen2"]), device="cpu", quantize="int8"), "torchao", "thinksmith[quant]")

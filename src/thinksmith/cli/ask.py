@@ -103,7 +103,7 @@ def _note_limits(model: str, question: str) -> None:
     """Say what an embedded model does not know, before it tries."""
     from thinksmith import models
 
-    if model not in models.EMBEDDED:
+    if model.split(":")[0] not in models.EMBEDDED:
         return
     from thinksmith.problems.scope import KNOWN, outside
 

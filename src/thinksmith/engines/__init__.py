@@ -9,7 +9,6 @@ from typing import Any
 
 from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
-from thinksmith.policy import silent_torchao
 
 REMOTE = ("ollama", "vllm", "nim", "openai", "llamacpp", "replay")
 
@@ -23,7 +22,7 @@ def open_engine(name: str, **options: Any) -> Engine:
     kind = name.split("/", 1)[0]
     if kind in REMOTE and "/" in name:
         raise UserError(f"{kind}/… is not in this version yet; use tiny, a folder or a hub id")
-    with _no_collection(), silent_torchao():
+    with _no_collection():
         from thinksmith.engines.local.engine import LocalEngine
         from thinksmith.policy.load import load_policy
 

@@ -26,7 +26,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from thinksmith.errors import UserError
-from thinksmith.policy import silent_torchao
 from thinksmith.policy.policy import Policy
 
 NAME = "default"  # peft's name of an adapter that has none
@@ -178,7 +177,7 @@ def _require(policy: Policy) -> dict[str, Any]:
 def _inject(policy: Policy, config: Any) -> None:
     """Let peft put its layers in, silently and without a trace in torch's random numbers."""
     model = policy.model
-    with silent_torchao(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         try:
             model.add_adapter(config, NAME)

@@ -21,9 +21,8 @@ from safetensors import SafetensorError
 
 from thinksmith import models
 from thinksmith.errors import UserError
-from thinksmith.policy import silent_torchao
 from thinksmith.policy.policy import Policy
-from thinksmith.policy.quantize import check_quantize, quantize_weights
+from thinksmith.policy.quantize import KINDS, check_quantize, quantize_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OTHER_HEADS = ("ForMaskedLM", "Classification", "QuestionAnswering", "ForPreTraining")
@@ -37,7 +36,8 @@ def load_policy(name: str, device: str | None = None, dtype: str | None = None, 
     """The model `name` in memory, in evaluation mode.
 
     `name`: `tiny` or `tiny-base`, a folder, or a hub id (`owner/name`), which is downloaded if it is not in the local
-    cache. `device`: as torch names it; by default the GPU if there is one.
+    cache. A name may say how the weights are held: `tiny:int8`, `owner/name:bfloat16:int4`; that is short for
+    `quantize` and `dtype`. `device`: as torch names it; by default the GPU if there is one.
 
     `dtype`: `float32`, `bfloat16` or `float16`; by default bfloat16 on a GPU and float32 on a CPU. `auto` is bfloat16
     on a GPU, and on a CPU float32 or bfloat16, whichever multiplies 16 rows by weights of the model's largest shapes
@@ -49,10 +49,12 @@ def load_policy(name: str, device: str | None = None, dtype: str | None = None, 
     Raises UserError for whatever cannot be loaded.
     """
     place = _device(device)
+    plain, said = _taken_apart(name)
+    dtype, quantize = said.get("dtype", dtype), said.get("quantize", quantize)
     if dtype is not None and dtype not in (*DTYPES, "auto"):
         raise UserError(f"unknown dtype {dtype!r}: use one of {', '.join(DTYPES)}, auto")
-    source = _source(name)
-    with _readable(name, source), _quiet(), silent_torchao():
+    source = _source(plain)
+    with _readable(name, source), _quiet():
         _check_causal(name, source)
         number = _number(dtype, place, source)
         if quantize is not None:
@@ -66,6 +68,20 @@ def load_policy(name: str, device: str | None = None, dtype: str | None = None, 
     if quantize is not None:
         quantize_weights(model, name, quantize)
     return Policy(model, tokenizer, name)
+
+
+def _taken_apart(name: str) -> tuple[str, dict[str, str]]:
+    """A model's name without what it says of its weights, and that. Raises UserError where it says two things."""
+    said: dict[str, str] = {}
+    while not Path(name).is_dir():
+        plain, _, word = name.rpartition(":")
+        kind = "quantize" if word in KINDS else "dtype" if word in (*DTYPES, "auto") else ""
+        if not plain or not kind:
+            break
+        if kind in said:
+            raise UserError(f"model {name}:{said[kind]} says both {word} and {said[kind]}: leave one out")
+        said[kind], name = word, plain
+    return name, said
 
 
 def load_tokenizer(folder: Path) -> Any:

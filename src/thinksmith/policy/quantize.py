@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from thinksmith.errors import UserError
-from thinksmith.policy import silent_torchao
 
 KINDS = ("int8", "int4")
 GROUP = 32  # inputs that share a scale in int4
@@ -42,14 +41,13 @@ def quantize_weights(model: Any, name: str, kind: str) -> None:
     linears = {at: each for at, each in decoder.named_modules() if isinstance(each, nn.Linear) and each is not head}
     _check_architecture(model, name, kind, linears)
     chosen = {id(linear) for linear in linears.values()}
-    with silent_torchao():
-        from torchao.quantization import quantize_
+    from torchao.quantization import quantize_
 
-        try:
-            quantize_(decoder, _config(kind, model.device), filter_fn=lambda module, _: id(module) in chosen)
-        except Exception as error:  # torchao's kernels refuse in many ways
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UserError(f"torchao cannot make model {name} {kind} on {model.device.type}: {reason}") from None
+    try:
+        quantize_(decoder, _config(kind, model.device), filter_fn=lambda module, _: id(module) in chosen)
+    except Exception as error:  # torchao's kernels refuse in many ways
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"torchao cannot make model {name} {kind} on {model.device.type}: {reason}") from None
 
 
 def _config(kind: str, place: torch.device) -> Any:

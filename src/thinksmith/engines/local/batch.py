@@ -46,9 +46,8 @@ class Batch:
 
     @property
     def memory(self) -> int:
-        """Bytes of keys and values that rows and kept prompts hold now."""
-        pool = self._road.pool
-        return (pool.size - pool.free) * BLOCK * self._token_bytes()
+        """Bytes that its buffers take now, beside the weights."""
+        return self._road.pool.bytes + self._road.bytes
 
     def admit(self, waiting: deque[Row]) -> None:
         """Move rows from the queue's front into free slots."""

@@ -37,6 +37,7 @@ class Pool:
         self.device = device
         self.by_dim = by_dim
         self.blocks = 0
+        self.most = 0  # blocks that were in use at one time: on a CPU no more take memory
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         self._free: list[int] = []
@@ -63,6 +64,7 @@ class Pool:
         taken = [self._free.pop() for _ in range(count)]
         for block in taken:
             self._uses[block] = 1
+        self.most = max(self.most, self.size - self.free)
         return taken
 
     def share(self, blocks: Iterable[int]) -> None:
@@ -94,9 +96,17 @@ class Pool:
         """Give the memory back."""
         self.keys.clear()
         self.values.clear()
-        self.blocks = 0
+        self.blocks = self.most = 0
         self._free = []
         self._uses = []
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        whole = sum(buffer.nbytes for buffer in (*self.keys, *self.values))
+        if self.device.type != "cpu" or not self.blocks:
+            return whole
+        return whole * (self.most + RESERVED) // self.blocks
 
     def _zeros(self, like: torch.Tensor, by_dim: bool) -> torch.Tensor:
         heads, dim = like.shape[1], like.shape[3]

@@ -87,6 +87,11 @@ class LocalEngine:
         """Requests that it wants now: enough that a slot never waits for one."""
         return max(0, 2 * self._slots - self._pending)
 
+    @property
+    def memory(self) -> int:
+        """Bytes that its buffers take now, beside the weights: keys, values and what passes are computed in."""
+        return self._batch.memory
+
     async def sample(self, request: Request) -> list[Trace]:
         """The request's traces. Raises UserError for a request that can never work; cancelling frees its slots."""
         job = self._submit(request)

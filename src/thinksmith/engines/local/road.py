@@ -29,6 +29,11 @@ class Road(Protocol):
 
     pool: Pool
 
+    @property
+    def bytes(self) -> int:
+        """Memory that it keeps from pass to pass, beside the pool."""
+        ...
+
     def open(self) -> None:
         """Rows will come in, after there were none: look at the model again."""
         ...
@@ -53,6 +58,10 @@ class TransformersRoad:
         self.pool = Pool(policy.device)
         self._policy = policy
         self._least = LEAST if policy.device.type == "cpu" else 1
+
+    @property
+    def bytes(self) -> int:
+        return 0
 
     def open(self) -> None:
         pass

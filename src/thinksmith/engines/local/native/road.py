@@ -49,6 +49,10 @@ class NativeRoad:
             return False
         return library() is not None
 
+    @property
+    def bytes(self) -> int:
+        return self._scratch.nbytes + self._logits.nbytes + self._angles.nbytes
+
     def open(self) -> None:
         self._model = c.model_of(self._policy.model)
         shape = (1, self._model.kv_heads, 1, self._model.dim)
