@@ -76,8 +76,7 @@ SHAPES: dict[str, Shape] = {
             num_key_value_heads=2, max_position_embeddings=2048, **COMMON,
         ),
         parts={
-            "generate": (1, 4, 2), "generate_static": (1, 4, 2), "generate_sorted": (1, 2, 1),
-            "generate_batch": (1, 2, 4),
+            "generate_static": (1, 2, 1), "generate_batch": (1, 2, 4),
         },
     ),
     "25m": Shape(

@@ -16,8 +16,8 @@ REMOTE = ("ollama", "vllm", "nim", "openai", "llamacpp", "replay")
 def open_engine(name: str, **options: Any) -> Engine:
     """The engine that a model's name stands for: `tiny`, `tiny-base`, a folder or a hub id run in this process.
 
-    `options`: `device`, `dtype` and `quantize` as `load_policy` takes them, `slots` and `native` as `LocalEngine` does.
-    Raises UserError.
+    `options`: `device`, `dtype` and `quantize` as `load_policy` takes them, `slots`, `native` and `graphs` as
+    `LocalEngine` does. Raises UserError.
     """
     kind = name.split("/", 1)[0]
     if kind in REMOTE and "/" in name:
@@ -26,7 +26,7 @@ def open_engine(name: str, **options: Any) -> Engine:
         from thinksmith.engines.local.engine import LocalEngine
         from thinksmith.policy.load import load_policy
 
-        own = {key: options.pop(key) for key in ("slots", "native") if key in options}
+        own = {key: options.pop(key) for key in ("slots", "native", "graphs") if key in options}
         return LocalEngine(load_policy(name, **options), **own)
 
 

@@ -31,11 +31,12 @@ TYPICAL = 256.0  # tokens of a completion, before any has ended
 class Batch:
     """At most `slots` rows. Not safe for threads: one thread owns it."""
 
-    def __init__(self, policy: Policy, slots: int, native: bool = True) -> None:
+    def __init__(self, policy: Policy, slots: int, native: bool = True, graphs: bool = True) -> None:
         self._policy = policy
         self._limit = slots
         self._native = native
-        self._road: Road = TransformersRoad(policy)
+        self._graphs = graphs
+        self._road: Road = TransformersRoad(policy, graphs)
         self._slots = Slots(policy, round_up(slots, LEAST))
         self._prefixes = PrefixStore(self._road.pool)
         self._prompts: dict[tuple[int, ...], Prompt] = {}  # of the rows in the batch
@@ -116,7 +117,7 @@ class Batch:
     def release(self) -> None:
         """Give the memory back; the batch must be empty."""
         self._prefixes.clear()
-        self._road.pool.release()
+        self._road.release()
         self._slots.seen = None
 
     def shrink(self, waiting: deque[Row]) -> None:
@@ -132,16 +133,16 @@ class Batch:
 
     def _open(self, first: Row) -> None:
         """Choose the road, and a pool that the first row fits into, before rows come in."""
-        road = NativeRoad if self._native and NativeRoad.fits(self._policy) else TransformersRoad
-        if not isinstance(self._road, road):
+        native = self._native and NativeRoad.fits(self._policy)
+        if native != isinstance(self._road, NativeRoad):
             self.release()
-            self._road = road(self._policy)
+            self._road = NativeRoad(self._policy) if native else TransformersRoad(self._policy, self._graphs)
             self._prefixes = PrefixStore(self._road.pool)
         pool = self._road.pool
         need = blocks_for(len(first.job.prompt) - 1) + blocks_for(first.limit)
         if not pool.size or need > pool.size:
             self._prefixes.clear()
-            pool.release()
+            self._road.release()
             most = self._limit * (blocks_for(self._policy.context_length) + 1)
             pool.open(max(need, min(most, self._budget())))
             self._prefixes.limit = int(pool.size * PREFIX_SHARE)

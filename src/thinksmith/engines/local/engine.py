@@ -34,7 +34,8 @@ class LocalEngine:
     """Samples a policy; fulfils `thinksmith.engines.contract.Engine`.
 
     `slots`: the most samples decoded at one time (default 256). It decodes fewer while their keys and values would not
-    fit into half of the free memory; the rest waits, and rows that turn out not to fit begin again later.
+    fit into half of the free memory; the rest waits, and rows that turn out not to fit begin again later. `native` and
+    `graphs`: False keeps it from the decoder in C on a CPU, and from CUDA graphs on a GPU.
 
     It reads the policy's own weights, so after a training step the next request is answered by the new ones; nothing is
     copied. Do not train while requests run. While it decodes, the model is in evaluation mode; the mode is put back.
@@ -49,13 +50,13 @@ class LocalEngine:
     the log-probability that the model gives them, and `forced` tells their positions.
     """
 
-    def __init__(self, policy: Policy, *, slots: int | None = None, native: bool = True) -> None:
+    def __init__(self, policy: Policy, *, slots: int | None = None, native: bool = True, graphs: bool = True) -> None:
         if slots is not None and slots < 1:
             raise UserError(f"slots must be at least 1, not {slots}")
         register(policy.model, policy.name)
         self._policy = policy
         self._slots = slots or SLOTS
-        self._native = native
+        self._options = {"native": native, "graphs": graphs}
         self._batch = self._new_batch()
         self._closing: Closing | None = None
         self._changed = threading.Condition()  # guards all below
@@ -66,7 +67,7 @@ class LocalEngine:
         self._warned = False
 
     def _new_batch(self) -> Batch:
-        return Batch(self._policy, self._slots, self._native)
+        return Batch(self._policy, self._slots, **self._options)
 
     @property
     def info(self) -> EngineInfo:

@@ -12,6 +12,7 @@ import torch
 
 from thinksmith.engines.local.attention import SUMMED, Decode, Prefill
 from thinksmith.engines.local.cache import BLOCK, SINK, Pool, blocks_for
+from thinksmith.engines.local.graphs import Graphs, bucket
 from thinksmith.engines.local.prompts import Prompt, together
 from thinksmith.engines.local.rows import Row
 from thinksmith.engines.local.sampler import Drawn, draw
@@ -38,6 +39,10 @@ class Road(Protocol):
         """Rows will come in, after there were none: look at the model again."""
         ...
 
+    def release(self) -> None:
+        """Give the memory back."""
+        ...
+
     def passes(self, prompts: Iterable[Prompt]) -> list[list[Prompt]]:
         """Which prompts' next pieces are written in one pass."""
         ...
@@ -54,17 +59,29 @@ class Road(Protocol):
 class TransformersRoad:
     """The model's own code, with our attention."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, graphs: bool = True) -> None:
         self.pool = Pool(policy.device)
         self._policy = policy
         self._least = LEAST if policy.device.type == "cpu" else 1
+        self._graphs = Graphs(self._logits) if graphs and policy.device.type == "cuda" else None
+        self._state: tuple[str | int, ...] = ()  # what graphs were recorded for
 
     @property
     def bytes(self) -> int:
         return 0
 
     def open(self) -> None:
-        pass
+        if self._graphs is not None:
+            buffers = (*self._policy.model.parameters(), *self.pool.keys, *self.pool.values)
+            state = (self._policy.adapter, *map(_address, buffers))
+            if state != self._state:
+                self._graphs.clear()
+            self._state = state
+
+    def release(self) -> None:
+        self.pool.release()
+        if self._graphs is not None:
+            self._graphs.clear()
 
     def passes(self, prompts: Iterable[Prompt]) -> list[list[Prompt]]:
         return together(prompts, PREFILL_TOKENS, PREFILL_PADDED, PREFILL_ENOUGH)
@@ -83,16 +100,25 @@ class TransformersRoad:
         self._run(self._policy.model.get_decoder(), ids_PT, positions[None], step)
 
     def step(self, slots: Slots, rows: Sequence[Row]) -> Drawn:
-        height = max(len(rows), self._least)
-        ready = slots.ready[:height]
-        entries = self._entries(rows)
+        height, entries = max(len(rows), self._least), self._entries(rows)
+        if self._graphs is not None:
+            height, entries = bucket(height, entries, len(slots.last))
         slots.widen(entries)
+        ready = slots.ready[:height]
         shared, own = slots.shared[:height] * ready, slots.step[:height] * ready
         table = torch.where(ready[:, None], slots.table[:height, :entries], SINK).long()
-        step = Decode(self.pool, table, shared, own)
-        output = self._run(self._policy.model, slots.last[:height, None], (shared + own)[:, None], step)
-        drawn = draw(output.logits[:, -1].float(), slots.rules(rows, slice(0, height)))
+        compute = self._graphs.run if self._graphs is not None else self._logits
+        drawn = draw(compute(slots.last[:height], shared, own, table), slots.rules(rows, slice(0, height)))
         return drawn.first(len(rows))
+
+    def _logits(
+        self, last_B: torch.Tensor, shared_B: torch.Tensor, own_B: torch.Tensor, table_BN: torch.Tensor
+    ) -> torch.Tensor:
+        """[B, V] in float32."""
+        step = Decode(self.pool, table_BN, shared_B, own_B)
+        output = self._run(self._policy.model, last_B[:, None], (shared_B + own_B)[:, None], step)
+        logits_BV: torch.Tensor = output.logits[:, -1].float()
+        return logits_BV
 
     def _entries(self, rows: Sequence[Row]) -> int:
         """Blocks that a step looks at. A CPU sums one single block, first or last, in another order."""
@@ -109,3 +135,8 @@ class TransformersRoad:
 
     def _whole(self, numbers: list[Any]) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._policy.device)
+
+
+def _address(tensor: torch.Tensor) -> int:
+    """Where a tensor lies; of a quantised one, which is no plain tensor, that it is the same."""
+    return tensor.data_ptr() if type(tensor.data) is torch.Tensor else id(tensor)

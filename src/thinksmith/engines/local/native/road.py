@@ -61,6 +61,10 @@ class NativeRoad:
             self._model.layer[index].keys, self._model.layer[index].values = keys.data_ptr(), values.data_ptr()
         self._angles = torch.empty(2, 0, 0)
 
+    def release(self) -> None:
+        self.pool.release()
+        self._scratch = self._logits = torch.empty(0)
+
     def passes(self, prompts: Iterable[Prompt]) -> list[list[Prompt]]:
         found: list[list[Prompt]] = []
         tokens = PREFILL_TOKENS
