@@ -20,6 +20,7 @@ from thinksmith.engines.local.native import build
 from thinksmith.engines.local.native.road import ALL_SHARED, NativeRoad
 from thinksmith.engines.local.road import TransformersRoad
 from thinksmith.engines.local.sampler import Rules, draw
+from thinksmith.policy.adapter import LoRA, add_lora
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Request, Sampling
 
@@ -246,17 +247,59 @@ def changed(policy: Policy, name: str) -> Policy:
         policy.model.bfloat16()
     elif name == "hook":
         policy.model.model.layers[1].mlp.register_forward_hook(lambda *_: None)
-    elif name == "quantised":
+    elif name == "another linear":
         policy.model.model.layers[0].mlp.up_proj = torch.nn.Sequential(policy.model.model.layers[0].mlp.up_proj)
+    elif name == "forward":
+        mlp = policy.model.model.layers[1].mlp
+        mlp.forward = lambda hidden: 2 * type(mlp).forward(mlp, hidden)
+    elif name == "code of one's own":
+        norm = policy.model.model.norm
+        norm.__class__ = type("Norm", (type(norm),), {})
+    elif name == "eps":
+        policy.model.model.layers[1].input_layernorm.variance_epsilon = 0.5
+    elif name == "one wider layer":
+        mlp, width = policy.model.model.layers[1].mlp, 96
+        mlp.gate_proj, mlp.up_proj = torch.nn.Linear(48, width, bias=False), torch.nn.Linear(48, width, bias=False)
+        mlp.down_proj = torch.nn.Linear(width, 48, bias=False)
     return policy
 
 
-@pytest.mark.parametrize("name", ["bfloat16", "hook", "quantised"])
+@pytest.mark.parametrize(
+    "name",
+    ["bfloat16", "hook", "another linear", "forward", "code of one's own", "eps", "one wider layer"],
+)
 def test_other_models_go_by_transformers(tokenizer, name):
     policy = changed(policy_of(tokenizer, "qwen2"), name)
     engine = engine_of(policy)
     assert engine.sample_all(requests_of((5,)))[0][0].finish == "length"
     assert isinstance(engine._batch._road, TransformersRoad)
+
+
+def test_a_layer_that_lies_elsewhere_is_not_read(tokenizer):
+    policy = policy_of(tokenizer, "qwen2")
+    policy.model.model.layers[1].mlp.up_proj.to("meta")
+    assert not NativeRoad.fits(policy)
+
+
+def test_weights_that_are_computed_when_asked_for_are_not_read(tokenizer):
+    policy = policy_of(tokenizer, "qwen2")
+    torch.nn.utils.parametrizations.weight_norm(policy.model.model.embed_tokens)
+    assert not NativeRoad.fits(policy)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10 / 3])
+def test_adapters_are_a_side_path(tokenizer, scale):
+    policy = policy_of(tokenizer, "qwen3")
+    add_lora(policy, LoRA(rank=3, alpha=3 * scale))
+    for name, weight in policy.model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(std=0.3)
+    ids = words(60)
+    with torch.no_grad():
+        expected = policy.model(torch.tensor([ids])).logits[0]
+    road = opened(policy)
+    torch.testing.assert_close(passed(road, ids, []), expected, atol=2e-4, rtol=1e-4)
+    assert torch.equal(passed(road, ids, [1, 7, 30]), passed(road, ids, []))
 
 
 @pytest.mark.parametrize(
@@ -325,4 +368,4 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(tmp_path, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert build._folder() == tmp_path / "thinksmith" / "native"
     (tmp_path / "thinksmith" / "native").chmod(0o777)
-    assert tmp_path not in build._folder().parents
+    assert build._folder() is None

@@ -248,3 +248,111 @@ def test_out_of_memory_means_smaller_batches_and_one_warning(policy, native, mon
     assert alone.finish == "error"
     assert "full" in alone.error
     engine.close()
+
+
+def poisoned(policy, ids: tuple[int, ...], work):
+    """Do some work while the tokens `ids` have an embedding that is not a number."""
+    table, rows = policy.model.get_input_embeddings().weight, list(ids)
+    with torch.no_grad():
+        kept = table[rows].clone()
+        table[rows] = torch.nan
+        try:
+            return work()
+        finally:
+            table[rows] = kept
+
+
+def test_a_failed_request_takes_nothing_from_others_with_the_same_beginning(policy, native):
+    """One of two that share a stored beginning has logits that are not finite."""
+    common = prompt(PIECE + 40)
+    good = request((*common, 301, 302), n=2, max_tokens=60)
+    expected = drawn(LocalEngine(policy, slots=16, native=native).sample_all([good]))
+    sampled = {token for tokens, _ in expected[0] for token in tokens}
+    poison = next(token for token in range(310, 600) if token not in sampled)
+    bad = request((*common, poison), max_tokens=60)
+    engine = LocalEngine(policy, slots=16, native=native)
+    engine.sample_all([request((*common, 304, 305))])  # the beginning is in the store now
+    engine._batch._prefixes.use = lambda version: None  # the poison below counts as a change of the weights
+
+    def both():
+        return engine.sample_all([good, bad])
+
+    found = poisoned(policy, (poison,), both)
+    assert found[1][0].finish == "error"
+    assert drawn(found[:1]) == expected
+    engine.close()
+
+
+def test_what_was_cancelled_before_its_first_token_leaves_nothing_behind(policy, native):
+    short = Request(token_ids=(5, 6), sampling=Sampling(seed=1, max_tokens=10))
+    engine = LocalEngine(policy, slots=16, native=native)
+    expected = drawn(engine.sample_all([short] * 6))
+    batch = engine._batch
+    jobs = [engine._prepare(request((306,) * 300, n=3)) for _ in range(2)]
+
+    def begin():
+        waiting = batches.deque(row for job in jobs for row in job.rows)
+        with torch.no_grad():
+            batch.admit(waiting)
+            assert batch.fill() == []
+        assert batch.drop(list(batch.rows))
+
+    poisoned(policy, (306,), begin)
+    assert drawn(engine.sample_all([short] * 6)) == expected
+    engine.close()
+
+
+def test_a_failure_before_anybody_came_in_is_told_to_one_after_the_other(engine, monkeypatch):
+    real, calls = batches.Batch._open, []
+
+    def fails_twice(self, waiting):
+        calls.append(len(waiting))
+        if len(calls) <= 2:
+            raise RuntimeError("no such place")
+        real(self, waiting)
+
+    monkeypatch.setattr(batches.Batch, "_open", fails_twice)
+    found = engine.sample_all([request(prompt(5 + n), max_tokens=4) for n in range(4)])
+    assert [traces[0].finish for traces in found] == ["error", "error", "length", "length"]
+    assert "no such place" in found[0][0].error
+
+
+def test_memory_that_cannot_be_had_is_asked_for_in_smaller_parts(engine, policy, monkeypatch):
+    expected = drawn(engine.sample_all([request(prompt(9), n=4, max_tokens=30)]))
+    engine.release()
+    real, sizes = batches.Batch._open, []
+
+    def refuses(self, waiting):
+        real(self, waiting)
+        sizes.append(self._road.pool.size)
+        if len(sizes) < 4:
+            raise MemoryError("Unable to allocate")
+
+    monkeypatch.setattr(batches.Batch, "_open", refuses)
+    monkeypatch.setattr(batches, "free_bytes", lambda device: 2**23)
+    with pytest.warns(RuntimeWarning, match="smaller batches"):
+        assert drawn(engine.sample_all([request(prompt(9), n=4, max_tokens=30)])) == expected
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0]
+
+
+def test_a_request_that_might_need_more_than_there_is_gets_what_it_needs(policy, native, monkeypatch):
+    engine = LocalEngine(policy, slots=16, native=native)
+    requests = [request(prompt(30, seed), max_tokens=n, seed=seed) for seed, n in enumerate((200, 3000))]
+    expected = drawn(engine.sample_all(requests))
+    engine.close()
+    assert any(len(tokens) > 6 * BLOCK for ((tokens, _),) in expected)
+    tight = LocalEngine(policy, slots=16, native=native)
+    monkeypatch.setattr(tight._batch, "_budget", lambda: 6)
+    assert drawn(tight.sample_all(requests)) == expected
+    assert 6 < tight._batch._road.pool.size <= blocks_for(30) + blocks_for(3000)
+    tight.close()
+
+
+def test_the_models_mode_is_back_before_the_traces_are(engine, policy):
+    for training in (True, False):
+        policy.model.train(training)
+        for seed in range(20):
+            engine.sample_all([request(prompt(4), max_tokens=2, seed=seed)])
+            assert policy.model.training == training
+    policy.model.eval()

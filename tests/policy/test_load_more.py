@@ -163,7 +163,8 @@ def test_a_name_may_say_how_the_weights_are_held(checkpoints, tmp_path):
     policy = load_policy(f"{checkpoints['Qwen3']}:bfloat16")
     assert policy.model.dtype == torch.bfloat16
     assert policy.name.endswith(":bfloat16")
-    assert load_policy("tiny:float32", dtype="bfloat16").model.dtype == torch.float32
+    assert load_policy("tiny:float32", dtype="float32").model.dtype == torch.float32
+    fails(lambda: load_policy("tiny:float32", dtype="bfloat16"), "says float32 and dtype='bfloat16' another")
     fails(lambda: load_policy("tiny:float32:bfloat16"), "both float32 and bfloat16")
     fails(lambda: load_policy("tiny:int9"), "tiny:int9", "did you mean tiny?")
     shutil.copytree(checkpoints["Qwen3"], tmp_path / "mine:int8")  # a folder may be called so

@@ -34,7 +34,8 @@ PREFIX = "base_model.model."  # what peft puts before every name in its files
 # What makes a LoRA more than A and B of equal rank. Some ways to begin would even change the weights beside it.
 NOT_PLAIN = (
     "use_dora", "use_qalora", "use_bdlora", "lora_bias", "modules_to_save", "target_parameters", "layer_replication",
-    "trainable_token_indices", "alora_invocation_tokens", "rank_pattern", "alpha_pattern",
+    "trainable_token_indices", "alora_invocation_tokens", "rank_pattern", "alpha_pattern", "velora_config",
+    "monteclora_config", "arrow_config", "kasa_config",
 )  # fmt: skip
 BEGINNINGS = (True, False, "gaussian", "orthogonal")
 

@@ -50,6 +50,9 @@ def load_policy(name: str, device: str | None = None, dtype: str | None = None, 
     """
     place = _device(device)
     plain, said = _taken_apart(name)
+    for kind, given in (("dtype", dtype), ("quantize", quantize)):
+        if given and said.get(kind, given) != given:
+            raise UserError(f"model {name} says {said[kind]} and {kind}={given!r} another: leave one out")
     dtype, quantize = said.get("dtype", dtype), said.get("quantize", quantize)
     if dtype is not None and dtype not in (*DTYPES, "auto"):
         raise UserError(f"unknown dtype {dtype!r}: use one of {', '.join(DTYPES)}, auto")

@@ -131,7 +131,9 @@ class Policy:
     @property
     def version(self) -> tuple[int, ...]:
         """Differs after every change of the weights in place, and after every `touch`."""
-        return (self._touched, *(parameter._version for parameter in self.model.parameters()))
+        # Tensors made in inference mode count no changes.
+        counted = (p._version for p in self.model.parameters() if not p.is_inference())
+        return (self._touched, *counted)
 
     def weights_hash(self) -> str:
         """sha256 (hex) over names, shapes, dtypes and bytes of the weights in use, by name. Cached until `touch`.

@@ -6,9 +6,10 @@ slot i: where a row ends, the last one takes its place, so a step works on the f
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import accumulate, islice, repeat
 
 import torch
 
@@ -24,6 +25,7 @@ from thinksmith.policy.policy import Policy
 
 STALL = 1024  # tokens of prompts that are written between two steps while rows are decoded
 MEMORY_SHARE = 0.5  # of what is free, for keys and values,
+LEAST_SHARE = 1e-4  # at least, after it turned out to be too much,
 PREFIX_SHARE = 0.125  # an eighth of it at most for the beginnings of earlier prompts
 TYPICAL = 256.0  # tokens of a completion, before any has ended
 
@@ -42,7 +44,9 @@ class Batch:
         self._prompts: dict[tuple[int, ...], Prompt] = {}  # of the rows in the batch
         self._typical = TYPICAL
         self._share = MEMORY_SHARE
+        self._most = 0  # blocks that the pool may have, as measured when it was opened
         self._full = False  # rows had to go: admit none until one has ended
+        self._alone = False  # the only row had to go
         self.rows: list[Row] = []
 
     @property
@@ -53,17 +57,18 @@ class Batch:
     def admit(self, waiting: deque[Row]) -> None:
         """Move rows from the queue's front into free slots."""
         if not self.rows and waiting:
-            self._open(waiting[0])
+            self._open(waiting)
         new = self._take(waiting)
         if not new:
             return
         start = len(self.rows)
+        self.rows += new  # before anything can fail: who is in no list is lost
         for slot, row in enumerate(new, start):
             row.slot = slot
+        for row in new:
             row.source = self._prompts.get(row.job.prompt) or self._begin(row.job.prompt)
             row.source.rows.append(row)
             row.blocks = list(row.source.blocks)
-        self.rows += new
         self._slots.write(new, start)
         self._slots.mark(new)
 
@@ -72,12 +77,13 @@ class Batch:
         Returns the rows for which that failed."""
         left = STALL if any(row.ready for row in self.rows) else None
         while (unwritten := self._unwritten()) and (left is None or left > 0):
-            group = next(group for group in self._road.passes(unwritten) if unwritten[0] in group)
+            first = unwritten[0]
+            group = next(group for group in self._road.passes(unwritten) if first in group)
             if left is not None:
-                width = max(prompt.width for prompt in group)
-                first = unwritten[0]
-                group = [first, *(prompt for prompt in group if prompt is not first)][: max(1, left // width)]
-                left -= len(group) * width
+                group = [first, *(prompt for prompt in group if prompt is not first)]
+                ends = list(accumulate(prompt.width for prompt in group))
+                group = group[: max(1, bisect_right(ends, left))]
+                left -= ends[len(group) - 1]
             self._write(group)
         return self.drop(row for row in self.rows if row.finish)
 
@@ -120,33 +126,49 @@ class Batch:
         self._road.release()
         self._slots.seen = None
 
-    def shrink(self, waiting: deque[Row]) -> None:
-        """The memory did not do: all rows go back to the queue's front, and fewer at a time will be tried."""
-        self._limit = max(1, len(self.rows) // 2)
+    def shrink(self, waiting: deque[Row]) -> bool:
+        """The memory did not do: all rows go back to the queue's front, and less at a time will be tried; False if that
+        would be too little for anything."""
+        if len(self.rows) == 1 or self._share < LEAST_SHARE:
+            return False
+        if self.rows:
+            self._limit = max(1, len(self.rows) // 2)
         self._share /= 2
         self._put_back(list(self.rows), waiting)
         self.release()
         if self._policy.device.type == "cuda":
             torch.cuda.empty_cache()
+        return True
 
     # --- who is in it
 
-    def _open(self, first: Row) -> None:
-        """Choose the road, and a pool that the first row fits into, before rows come in."""
+    def _open(self, waiting: deque[Row]) -> None:
+        """Choose the road, and a pool, before rows come in."""
         native = self._native and NativeRoad.fits(self._policy)
         if native != isinstance(self._road, NativeRoad):
             self.release()
             self._road = NativeRoad(self._policy) if native else TransformersRoad(self._policy, self._graphs)
             self._prefixes = PrefixStore(self._road.pool)
         pool = self._road.pool
-        need = blocks_for(len(first.job.prompt) - 1) + blocks_for(first.limit)
-        if not pool.size or need > pool.size:
-            self._prefixes.clear()
-            self._road.release()
-            most = self._limit * (blocks_for(self._policy.context_length) + 1)
-            pool.open(max(need, min(most, self._budget())))
+        wanted = self._wanted(waiting)
+        if not pool.size or (wanted > pool.size and (pool.size < self._most or self._alone)):
+            self.release()
+            self._most = self._budget()
+            # A row that was alone and had too little gets what it can use, whatever was thought of the memory.
+            pool.open(max(min(wanted, self._most), wanted if self._alone else _need(waiting[0], BLOCK)))
             self._prefixes.limit = int(pool.size * PREFIX_SHARE)
+        self._alone = False
         self._road.open()
+
+    def _wanted(self, waiting: deque[Row]) -> int:
+        """Blocks that rows can use. On a CPU a pool costs nothing until it is written to: it is for all to come."""
+        if self._alone:
+            return _need(waiting[0], waiting[0].limit)
+        if self._policy.device.type == "cpu":
+            return self._limit * (blocks_for(self._policy.context_length) + 1)
+        rows = list(islice(waiting, self._limit))
+        prompts = {row.job.prompt for row in rows}
+        return sum(blocks_for(row.limit) for row in rows) + sum(blocks_for(len(prompt) - 1) for prompt in prompts)
 
     def _budget(self) -> int:
         """Blocks that keys and values may take."""
@@ -180,8 +202,8 @@ class Batch:
         return new
 
     def _foreseen(self, row: Row) -> int:
-        """Blocks of its own that a row will likely need: half of all completions are at most as long as twice their
-        mean, and most are."""
+        """Blocks of its own that a row will likely need: at most half of all completions are longer than twice their
+        mean."""
         return blocks_for(min(row.limit, max(2 * int(self._typical), len(row.tokens) + BLOCK)))
 
     def _begin(self, ids: tuple[int, ...]) -> Prompt:
@@ -201,17 +223,13 @@ class Batch:
         prompt, pool = row.source, self._road.pool
         if prompt is None:
             return
-        own = row.blocks[len(prompt.blocks) :]
-        if row.finish == "error":  # what is not a number must not outlive it
-            prompt.failed = True
+        if row.finish == "error":
             self._prefixes.clear()
-            pool.clear(own)
-        pool.give(own)
+        prompt.sound |= bool(row.tokens)
+        pool.give(row.blocks[len(prompt.blocks) :], wipe=row.finish == "error" or not row.tokens)
         prompt.rows.remove(row)
         if not prompt.rows:
-            if prompt.failed:
-                pool.clear(prompt.blocks)
-            pool.give(prompt.blocks)
+            pool.give(prompt.blocks, wipe=not prompt.sound)
             del self._prompts[prompt.ids]
         row.source, row.blocks = None, []
 
@@ -227,6 +245,7 @@ class Batch:
         """Give every row that needs one another block. Where they do not do, the rows that have sampled least go back:
         they lose least."""
         while not self._free_up(len(short := self._short())):
+            self._alone = len(self.rows) == 1
             self._put_back([self._least()], waiting)
             self._full = bool(self.rows)
         for row, block in zip(short, self._road.pool.take(len(short)), strict=True):
@@ -306,3 +325,8 @@ class Batch:
             wanted = row.job.request.sampling.top_logprobs
             if wanted and row.ready and row.finish != "error":
                 row.top.append(tuple(zip(best[:wanted], values[:wanted], strict=True)))
+
+
+def _need(row: Row, tokens: int) -> int:
+    """Blocks for a row's prompt and so many tokens of its own."""
+    return blocks_for(len(row.job.prompt) - 1) + blocks_for(min(row.limit, tokens))

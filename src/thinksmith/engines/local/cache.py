@@ -72,12 +72,16 @@ class Pool:
         for block in blocks:
             self._uses[block] += 1
 
-    def give(self, blocks: Iterable[int]) -> None:
-        """One less does."""
+    def give(self, blocks: Iterable[int], *, wipe: bool = False) -> None:
+        """One less does. `wipe`: what is free then may hold what is not a number, and must not outlive it."""
+        freed = []
         for block in blocks:
             self._uses[block] -= 1
             if not self._uses[block]:
-                self._free.append(block)
+                freed.append(block)
+        if wipe and freed:
+            self.clear(freed)
+        self._free += freed
 
     def layer(self, index: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The buffers of a layer, made on first sight of what the model writes ([*, heads, *, dim])."""
@@ -87,7 +91,7 @@ class Pool:
         return self.keys[index], self.values[index]
 
     def clear(self, blocks: Sequence[int]) -> None:
-        """Forget blocks that may hold what is not a number."""
+        """Make these blocks zeros."""
         where = torch.tensor(blocks, dtype=torch.int64, device=self.device)
         for buffer in (*self.keys, *self.values):
             buffer[where] = 0
@@ -103,10 +107,9 @@ class Pool:
     @property
     def bytes(self) -> int:
         """Memory that it takes."""
-        whole = sum(buffer.nbytes for buffer in (*self.keys, *self.values))
-        if self.device.type != "cpu" or not self.blocks:
-            return whole
-        return whole * (self.most + RESERVED) // self.blocks
+        blocks, whole = self.blocks, sum(buffer.nbytes for buffer in (*self.keys, *self.values))
+        lazy = self.device.type == "cpu" and blocks > 0
+        return whole * (self.most + RESERVED) // blocks if lazy else whole
 
     def _zeros(self, like: torch.Tensor, by_dim: bool) -> torch.Tensor:
         heads, dim = like.shape[1], like.shape[3]

@@ -12,6 +12,8 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from math import inf
 
 import torch
@@ -64,7 +66,9 @@ class LocalEngine:
         self._pending = 0  # rows that were asked for and have not ended
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._cancelled = False  # a request was, and its rows are still here
         self._warned = False
+        self._training: bool | None = None  # the mode that the model is put back into
 
     def _new_batch(self) -> Batch:
         return Batch(self._policy, self._slots, **self._options)
@@ -110,7 +114,7 @@ class LocalEngine:
         pieces: asyncio.Queue[list[Piece] | None] = asyncio.Queue()
 
         def hand_over(found: list[Piece] | None) -> None:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop is closed: nobody listens any more
                 loop.call_soon_threadsafe(pieces.put_nowait, found)
 
         job = self._submit(request, hand_over)
@@ -178,6 +182,7 @@ class LocalEngine:
         if not request.messages:
             opened = opened_in(policy.decode(prompt), policy.tags) or request.prefill
         job = Job(request, prompt, opened, still_thinks(opened, policy.tags), listener)
+        job.done.add_done_callback(self._note_cancelled)
         limit = min(request.sampling.max_tokens, policy.context_length - len(prompt))
         job.rows = [Row(job, index, limit, self._watch(job)) for index in range(request.n)]
         if limit < 1:
@@ -210,15 +215,13 @@ class LocalEngine:
         """The thread: take what came, fill free slots, decode one token, settle what ended."""
         waiting: deque[Row] = deque()
         while self._next(waiting):
-            training = self._policy.model.training
-            self._policy.model.eval()
             try:
                 while self._collect(waiting):
                     self._advance(waiting)
             except Exception as error:  # a mistake of ours: nobody shall wait for a thread that is no more
                 self._give_up(waiting, error)
             finally:
-                self._policy.model.train(training)
+                self._put_mode_back()
 
     def _next(self, waiting: deque[Row]) -> bool:
         """Wait for work; False once there was none for a while, and the thread is over."""
@@ -238,7 +241,10 @@ class LocalEngine:
             for job in self._inbox:
                 waiting.extend(job.rows)
             self._inbox.clear()
-            closed = self._closed
+            closed, cancelled = self._closed, self._cancelled
+            self._cancelled = False
+        if not closed and not cancelled:
+            return bool(waiting or self._batch.rows)
         gone = {id(row) for row in (*self._batch.rows, *waiting) if closed or row.job.done.cancelled()}
         if gone:
             out = self._batch.drop(row for row in self._batch.rows if id(row) in gone)
@@ -252,6 +258,9 @@ class LocalEngine:
         return bool(waiting or self._batch.rows)
 
     def _advance(self, waiting: deque[Row]) -> None:
+        if self._training is None:
+            self._training = self._policy.model.training
+            self._policy.model.eval()
         ended: list[Row] = []
         try:
             self._batch.admit(waiting)
@@ -259,14 +268,19 @@ class LocalEngine:
             if any(row.ready for row in self._batch.rows):
                 ended += self._batch.step(waiting)
         except Exception as error:  # nobody waits on this thread: tell those who wait for its rows
-            if out_of_memory(error) and len(self._batch.rows) > 1:
+            if out_of_memory(error) and self._batch.shrink(waiting):
                 self._warn_of_memory()
-                self._batch.shrink(waiting)
             else:
-                for row in self._batch.rows:
-                    row.end("error", f"{type(error).__name__}: {error}")
-                ended += self._batch.drop(list(self._batch.rows))
+                # In an empty batch it was the first who waits that could not come in.
+                failed = list(self._batch.rows) or [waiting.popleft()]
+                for row in failed:
+                    if row.finish is None:
+                        row.end("error", f"{type(error).__name__}: {error}")
+                self._batch.drop(list(self._batch.rows))
+                ended += failed
                 self._batch.release()
+        if not self._batch.rows and not waiting:
+            self._put_mode_back()  # before anybody who has his traces goes on to train
         self._count_off(len(ended))
         for row in ended:
             if row.watch is not None:
@@ -284,6 +298,16 @@ class LocalEngine:
         self._count_off(len(rows))
         for row in rows:
             row.job.settle()
+
+    def _put_mode_back(self) -> None:
+        if self._training is not None:
+            self._policy.model.train(self._training)
+            self._training = None
+
+    def _note_cancelled(self, done: Future[list[Row]]) -> None:
+        if done.cancelled():
+            with self._changed:
+                self._cancelled = True
 
     def _warn_of_memory(self) -> None:
         if not self._warned:

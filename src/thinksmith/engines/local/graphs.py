@@ -71,7 +71,7 @@ class Graphs:
 
     def _record(self, inputs: Sequence[torch.Tensor]) -> _Recorded:
         own = [each.clone() for each in inputs]
-        aside = torch.cuda.Stream()
+        aside: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):  # a step may be done again: it writes the same to the same places

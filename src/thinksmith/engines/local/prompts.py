@@ -7,9 +7,10 @@ whether it is written alone, beside others, or from what an earlier prompt left.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,8 @@ class Prompt:
     blocks: list[int]
     rows: list[Row] = field(default_factory=list)
     done: int = 0
-    failed: bool = False  # writing it did not work, or what was written is of no use
+    failed: bool = False  # writing it did not work
+    sound: bool = False  # a row has sampled a token from it: all of it is numbers
 
     @property
     def total(self) -> int:
@@ -72,13 +74,11 @@ class PrefixStore:
 
     def find(self, ids: Sequence[int]) -> list[int]:
         """Blocks of the longest known beginning of a prompt, less its last token; the caller gives them back."""
-        found: list[int] = []
-        end = PIECE
-        while end <= len(ids) - 1 and (held := self._pieces.get(name := _name(ids, end))):
+        known = list(takewhile(self._pieces.__contains__, _names(ids[:-1])))
+        for name in reversed(known):  # so that of a chain the end goes first
             self._pieces.move_to_end(name)
-            found += held
-            end += PIECE
-            self.hits += 1
+        found = [block for name in known for block in self._pieces[name]]
+        self.hits += len(known)
         self._pool.share(found)
         return found
 
@@ -87,7 +87,7 @@ class PrefixStore:
         size = blocks_for(PIECE)
         if prompt.done % PIECE or not prompt.done or size > self.limit:
             return
-        name = _name(prompt.ids, prompt.done)
+        *_, name = _names(prompt.ids[: prompt.done])
         if name in self._pieces:
             return
         end = blocks_for(prompt.done)
@@ -102,7 +102,7 @@ class PrefixStore:
         if not self._pieces:
             return False
         _, old = self._pieces.popitem(last=False)
-        self._pool.give(old)
+        self._pool.give(old, wipe=True)
         self.blocks -= len(old)
         return True
 
@@ -125,6 +125,10 @@ def together(prompts: Iterable[Prompt], tokens: int, padded: int, enough: int) -
     return passes
 
 
-def _name(ids: Sequence[int], end: int) -> bytes:
-    """Of a prompt's first `end` tokens."""
-    return blake2b(np.asarray(ids[:end], dtype="<i4").tobytes(), digest_size=32).digest()
+def _names(ids: Sequence[int]) -> Iterator[bytes]:
+    """Of each whole piece, and all tokens before it."""
+    name = b""
+    for end in range(PIECE, len(ids) + 1, PIECE):
+        piece = np.asarray(ids[end - PIECE : end], dtype="<i4").tobytes()
+        name = blake2b(name + piece, digest_size=32).digest()
+        yield name

@@ -64,7 +64,8 @@ class TransformersRoad:
         self._policy = policy
         self._least = LEAST if policy.device.type == "cpu" else 1
         self._graphs = Graphs(self._logits) if graphs and policy.device.type == "cuda" else None
-        self._state: tuple[str | int, ...] = ()  # what graphs were recorded for
+        self._state: tuple[object, ...] = ()  # what graphs were recorded for
+        self._watched = False
 
     @property
     def bytes(self) -> int:
@@ -72,11 +73,13 @@ class TransformersRoad:
 
     def open(self) -> None:
         if self._graphs is not None:
-            buffers = (*self._policy.model.parameters(), *self.pool.keys, *self.pool.values)
-            state = (self._policy.adapter, *map(_address, buffers))
+            state = (self._policy.adapter, *map(_address, self._policy.model.parameters()))
             if state != self._state:
                 self._graphs.clear()
             self._state = state
+            # A replay runs no Python, so no hook either.
+            modules = self._policy.model.modules()
+            self._watched = any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
     def release(self) -> None:
         self.pool.release()
@@ -107,7 +110,7 @@ class TransformersRoad:
         ready = slots.ready[:height]
         shared, own = slots.shared[:height] * ready, slots.step[:height] * ready
         table = torch.where(ready[:, None], slots.table[:height, :entries], SINK).long()
-        compute = self._graphs.run if self._graphs is not None else self._logits
+        compute = self._graphs.run if self._graphs is not None and not self._watched else self._logits
         drawn = draw(compute(slots.last[:height], shared, own, table), slots.rules(rows, slice(0, height)))
         return drawn.first(len(rows))
 

@@ -1,6 +1,6 @@
 """Bookkeeping of what is sampled: a job is a request, a row is one of its samples.
 
-Only Python lists and numbers here; the tensors are in `batch.py`. Most rows need nothing but their count of tokens;
+Only Python lists and numbers here; the tensors are in `slots.py`. Most rows need nothing but their count of tokens;
 those with a thinking budget, stop strings or a listener have a `Watch`, which reads along.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -38,7 +39,8 @@ class Job:
     def settle(self) -> None:
         """Resolve `done` if every row has ended."""
         if all(row.finish for row in self.rows) and not self.done.done():
-            self.done.set_result(self.rows)
+            with suppress(InvalidStateError):  # it was cancelled this very moment
+                self.done.set_result(self.rows)
 
 
 @dataclass(eq=False, slots=True)
@@ -72,6 +74,7 @@ class Row:
         self.logprobs.clear()
         self.forced.clear()
         self.top.clear()
+        self.finish, self.text, self.error = None, None, ""
         self.watch = self.watch and self.watch.anew()
 
     def end(self, finish: Finish, error: str = "") -> None:

@@ -46,7 +46,7 @@ typedef struct {
 typedef struct {
     int64_t n, drawn, width; /* `width`: entries of a line of `table` */
     const int32_t *token, *position;
-    const int32_t *shared; /* so many of a row's tokens, from its first, lie in blocks that it may not write after */
+    const int32_t *shared; /* so many of a row's tokens lie in its prompt's blocks; what follows begins in a new one */
     const int32_t *line;   /* its line in `table` */
     const int32_t *table;  /* [lines, width] */
 } Rows;
@@ -111,8 +111,8 @@ static void product(const float *w, const float *bias, const float *x, float *y,
 static void linear(const Linear *l, const float *x, float *y, float *low, int64_t n, int add) {
     product(l->weight, l->bias, x, y, l->in, l->out, n, add, 1.0f);
     if (l->rank) {
-        product(l->down, NULL, x, low, l->in, l->rank, n, 0, 1.0f);
-        product(l->up, NULL, low, y, l->rank, l->out, n, 1, l->scale);
+        product(l->down, NULL, x, low, l->in, l->rank, n, 0, l->scale);
+        product(l->up, NULL, low, y, l->rank, l->out, n, 1, 1.0f);
     }
 }
 
@@ -332,16 +332,26 @@ INLINE int64_t see(const Model *m, const Layer *l, const Rows *r, int64_t item, 
     return blocks;
 }
 
-static void attend(const Model *m, const Layer *l, const Rows *r, const float *queries, float *out, float *scratch,
-                   int64_t scratch_size) {
+static int64_t longest(const Rows *r) {
+    int64_t most = 0;
+    for (int64_t b = 0; b < r->n; b++) most = r->position[b] > most ? r->position[b] : most;
+    return blocks_of(most + 1) + 2; /* blocks; two of them broken */
+}
+
+/* Floats of one thread: the scores of QUERIES heads, then what this row and the next one see. */
+static int64_t scores_of(const Rows *r) { return QUERIES * BLOCK * longest(r); }
+static int64_t own_of(const Rows *r) { return scores_of(r) + 2 * longest(r) * (int64_t)(sizeof(Seen) / sizeof(float)); }
+
+static void attend(const Model *m, const Layer *l, const Rows *r, const float *queries, float *out, float *scratch) {
     const int64_t dim = m->dim, q_size = m->heads * dim, group = m->heads / m->kv_heads, items = r->n * m->kv_heads;
-    float *weight = scratch + omp_get_thread_num() * scratch_size;
+    const int64_t scores = scores_of(r);
+    float *weight = scratch + omp_get_thread_num() * own_of(r);
     /* Head by head: rows that share a prompt find its keys and values of this head in the cache. */
 #pragma omp for schedule(dynamic, 8)
     for (int64_t item = 0; item < items; item++) {
         const int64_t h = item / r->n, b = item % r->n, p = b / LANES, lanes = lanes_of(p, r->n), lane = b % LANES;
         const int64_t most = blocks_of(r->position[b] + 1) + 2; /* two of them broken */
-        Seen seen[most], next[most];
+        Seen *seen = (Seen *)(weight + scores), *next = seen + most;
         const int64_t blocks = see(m, l, r, item, most, seen);
         const int64_t known = item + 1 < items ? see(m, l, r, item + 1, blocks, next) : 0;
         for (int64_t j = known; j < blocks; j++) next[j] = seen[j];
@@ -374,23 +384,15 @@ static int64_t rank_of(const Model *m) {
     return largest(rank, m->head.rank);
 }
 
-/* Scores of one thread: of QUERIES heads over the longest row, whose two parts may each end in a broken block. */
-static int64_t weights_of(const Rows *r) {
-    int64_t most = 0;
-    for (int64_t b = 0; b < r->n; b++) most = largest(most, r->position[b]);
-    return QUERIES * (most + 3 * BLOCK);
-}
-
 /* Floats that `forward` needs as scratch. */
 int64_t forward_scratch(const Model *m, const Rows *r, int64_t threads) {
     const int64_t n = (r->n + LANES - 1) / LANES * LANES, q = m->heads * m->dim, kv = m->kv_heads * m->dim;
-    return n * (2 * m->hidden + 3 * q + 2 * kv + 2 * m->inner + rank_of(m)) + threads * weights_of(r);
+    return n * (2 * m->hidden + 3 * q + 2 * kv + 2 * m->inner + rank_of(m)) + threads * own_of(r);
 }
 
 /* Writes the rows' keys and values, and their logits as panels of [vocab][lane]. */
 void forward(const Model *m, const Rows *r, float *scratch, float *logits, int64_t threads) {
     const int64_t n = (r->n + LANES - 1) / LANES * LANES, q_size = m->heads * m->dim, kv_size = m->kv_heads * m->dim;
-    const int64_t weights = weights_of(r);
     float *x = scratch, *y = x + n * m->hidden, *q = y + n * m->hidden, *k = q + n * q_size, *v = k + n * kv_size;
     float *queries = v + n * kv_size, *mixed = queries + n * q_size, *gate = mixed + n * q_size;
     float *up = gate + n * m->inner, *low = up + n * m->inner, *own = low + n * rank_of(m);
@@ -406,7 +408,7 @@ void forward(const Model *m, const Rows *r, float *scratch, float *logits, int64
             linear(&l->value, y, v, low, r->n, 0);
             place(m, l, r, q, k, v, queries);
             if (i + 1 == m->layers && !r->drawn) continue; /* of a prompt's last layer only keys and values are wanted */
-            attend(m, l, r, queries, mixed, own, weights);
+            attend(m, l, r, queries, mixed, own);
             linear(&l->output, mixed, x, low, r->n, 1);
             norm(x, l->mlp_norm, y, m->hidden, r->n, m->eps);
             linear(&l->gate, y, gate, low, r->n, 0);
