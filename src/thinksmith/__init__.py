@@ -1,9 +1,3 @@
 """thinksmith: a workbench for reasoning models on your own machine."""
 
-import logging
-
 __version__ = "0.1.0"
-
-# transformers imports torchao where it is installed, and that logs which of its GPU kernels are not for this machine.
-for _name in ("torchao", "torch.utils._pytree"):
-    logging.getLogger(_name).setLevel(logging.ERROR)

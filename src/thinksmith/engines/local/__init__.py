@@ -1,0 +1,3 @@
+"""The engine in this process."""
+
+import thinksmith.policy  # noqa: F401  before transformers: it says what need not be logged

@@ -161,8 +161,11 @@ def _linear(module: Any, inputs: int, outputs: int) -> Linear:
         _demand(module.weight.shape == (outputs, inputs))
         bias = None if module.bias is None else _address(module.bias)
         return Linear(weight=_address(module.weight), bias=bias, inputs=inputs, outputs=outputs, scale=1.0)
-    _demand(hasattr(module, "lora_A") and not module.merged and type(module.base_layer) is nn.Linear)
+    _demand(hasattr(module, "lora_A") and type(module.base_layer) is nn.Linear)
     found = _linear(module.base_layer, inputs, outputs)
+    if module.merged:
+        _demand(not module.disable_adapters)  # the next forward would take it out of the weights again
+        return found
     active = [name for name in module.active_adapters if name in module.lora_A]
     if module.disable_adapters or not active:
         return found
