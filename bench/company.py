@@ -19,6 +19,7 @@ from thinksmith.records import Request, Sampling, Trace
 
 ROADS = {"native": ("tiny", True), "transformers": ("tiny", False), "bfloat16": ("tiny:bfloat16", False)}
 OTHERS = 200
+GOALS = {"native_identical_share": 1.0, "transformers_identical_share": 1.0}
 
 
 def requests(count: int, seed: int) -> list[Request]:
@@ -67,8 +68,7 @@ def main() -> None:
             f"tokens, log-probabilities up to {found['largest_gap']:.1e} apart",
             flush=True,
         )
-    goals = {"native_identical_share": 1.0, "transformers_identical_share": 1.0}
-    finish("company", figures, goals, all(figures[name] >= goal for name, goal in goals.items()))
+    finish("company", figures, GOALS, all(figures[name] >= goal for name, goal in GOALS.items()))
 
 
 if __name__ == "__main__":
