@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from thinksmith.errors import UserError
+from thinksmith.errors import UserError, one_line
 from thinksmith.policy.policy import Policy
 
 NAME = "default"  # peft's name of an adapter that has none
@@ -118,7 +118,7 @@ def save_adapter(policy: Policy, folder: str | Path) -> None:
             for file in (WEIGHTS, CONFIG):
                 (Path(part) / file).replace(folder / file)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write the adapter to {folder}: {_line(error)}") from None
+        raise UserError(f"cannot write the adapter to {folder}: {one_line(error)}") from None
 
 
 def load_adapter(policy: Policy, folder: str | Path) -> None:
@@ -183,7 +183,7 @@ def _inject(policy: Policy, config: Any) -> None:
         try:
             model.add_adapter(config, NAME)
         except (TypeError, ValueError, NotImplementedError) as error:  # a kind of layer that peft does not know
-            raise UserError(f"model {policy.name} cannot take an adapter: {_line(error)}") from None
+            raise UserError(f"model {policy.name} cannot take an adapter: {one_line(error)}") from None
     model.train(model.training)  # its new parts too
     for weight in _weights(policy).values():
         weight.data = weight.data.float()
@@ -255,9 +255,9 @@ def _read(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
         config = LoraConfig.from_pretrained(str(folder))
         return config, load_file(folder / WEIGHTS)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # of JSON, of UTF-8 and of peft's config
-        raise UserError(f"adapter {folder}: {CONFIG} cannot be read ({_line(error)})") from None
+        raise UserError(f"adapter {folder}: {CONFIG} cannot be read ({one_line(error)})") from None
     except SafetensorError as error:
-        raise UserError(f"adapter {folder}: {WEIGHTS} is corrupt ({_line(error)}); copy it again") from None
+        raise UserError(f"adapter {folder}: {WEIGHTS} is corrupt ({one_line(error)}); copy it again") from None
 
 
 def _fitting(policy: Policy, folder: Path, rank: int, weights: dict[str, torch.Tensor]) -> list[str]:
@@ -281,8 +281,3 @@ def _fitting(policy: Policy, folder: Path, rank: int, weights: dict[str, torch.T
 
 def _shape(sizes: Any) -> str:
     return " × ".join(map(str, sizes))
-
-
-def _line(error: BaseException) -> str:
-    line = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
-    return line if len(line) <= 200 else line[:197] + "..."

@@ -20,7 +20,7 @@ import transformers
 from safetensors import SafetensorError
 
 from thinksmith import models
-from thinksmith.errors import UserError
+from thinksmith.errors import UserError, one_line
 from thinksmith.policy.policy import Policy
 from thinksmith.policy.quantize import KINDS, check_quantize, quantize_weights
 
@@ -206,10 +206,10 @@ def _from_hub(name: str) -> str:
             return str(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.HFValidationError) as error:
         missing = isinstance(error, huggingface_hub.errors.RepositoryNotFoundError)
-        reason = "no such public repository" if missing else _line(error)
+        reason = "no such public repository" if missing else one_line(error)
         raise UserError(f"model {name!r} is not a folder here, and the hub says: {reason}") from None
     except OSError as error:
-        raise UserError(f"model {name!r} could not be downloaded: {_line(error)}") from None
+        raise UserError(f"model {name!r} could not be downloaded: {one_line(error)}") from None
 
 
 def _check_online(name: str) -> None:
@@ -245,14 +245,16 @@ def _readable(name: str, source: str) -> Iterator[None]:
     except UserError:
         raise
     except SafetensorError as error:
-        raise UserError(f"model {name}: {_broken_shard(source)} is corrupt ({_line(error)}); copy it again") from None
+        raise UserError(
+            f"model {name}: {_broken_shard(source)} is corrupt ({one_line(error)}); copy it again"
+        ) from None
     except UnicodeDecodeError:
         raise UserError(f"model {name}: {_not_utf8(source)} is not UTF-8 text; copy it again") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"model {name}: a JSON file of {source} is malformed ({_line(error)})") from None
+        raise UserError(f"model {name}: a JSON file of {source} is malformed ({one_line(error)})") from None
     except Exception as error:  # a folder can be broken in more ways than its readers foresee
         broken = _not_utf8(source, default="")
-        reason = f"{broken} is not UTF-8 text" if broken else _line(error)
+        reason = f"{broken} is not UTF-8 text" if broken else one_line(error)
         raise UserError(f"model {name} cannot be loaded from {source}: {reason}") from None
 
 
@@ -300,9 +302,3 @@ def _not_utf8(source: str, default: str = "a text file") -> str:
         except OSError:
             continue
     return default
-
-
-def _line(error: BaseException) -> str:
-    """An error as one line, short enough to stand inside one of ours."""
-    line = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
-    return line if len(line) <= 200 else line[:197] + "..."

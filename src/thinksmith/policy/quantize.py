@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from thinksmith.errors import UserError
+from thinksmith.errors import UserError, one_line
 
 KINDS = ("int8", "int4")
 GROUP = 32  # inputs that share a scale in int4
@@ -46,8 +46,7 @@ def quantize_weights(model: Any, name: str, kind: str) -> None:
     try:
         quantize_(decoder, _config(kind, model.device), filter_fn=lambda module, _: id(module) in chosen)
     except Exception as error:  # torchao's kernels refuse in many ways
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"torchao cannot make model {name} {kind} on {model.device.type}: {reason}") from None
+        raise UserError(f"torchao cannot make model {name} {kind} on {model.device.type}: {one_line(error)}") from None
 
 
 def _config(kind: str, place: torch.device) -> Any:

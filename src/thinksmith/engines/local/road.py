@@ -78,8 +78,7 @@ class TransformersRoad:
                 self._graphs.clear()
             self._state = state
             # A replay runs no Python, so no hook either.
-            modules = self._policy.model.modules()
-            self._watched = any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+            self._watched = any(map(hooked, self._policy.model.modules()))
 
     def release(self) -> None:
         self.pool.release()
@@ -138,6 +137,11 @@ class TransformersRoad:
 
     def _whole(self, numbers: list[Any]) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._policy.device)
+
+
+def hooked(module: torch.nn.Module) -> bool:
+    """Does somebody want to see, or change, what passes there?"""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -338,21 +338,21 @@ static int64_t longest(const Rows *r) {
     return blocks_of(most + 1) + 2; /* blocks; two of them broken */
 }
 
-/* Floats of one thread: the scores of QUERIES heads, then what this row and the next one see. */
-static int64_t scores_of(const Rows *r) { return QUERIES * BLOCK * longest(r); }
-static int64_t own_of(const Rows *r) { return scores_of(r) + 2 * longest(r) * (int64_t)(sizeof(Seen) / sizeof(float)); }
+/* Floats of one thread, where rows see at most so many blocks: the scores of QUERIES heads, then what this row and the
+   next one see. */
+static int64_t scores_of(int64_t blocks) { return QUERIES * BLOCK * blocks; }
+static int64_t own_of(int64_t blocks) { return scores_of(blocks) + 2 * blocks * (int64_t)(sizeof(Seen) / sizeof(float)); }
 
-static void attend(const Model *m, const Layer *l, const Rows *r, const float *queries, float *out, float *scratch) {
+static void attend(const Model *m, const Layer *l, const Rows *r, const float *queries, float *out, float *scratch,
+                   int64_t greatest) {
     const int64_t dim = m->dim, q_size = m->heads * dim, group = m->heads / m->kv_heads, items = r->n * m->kv_heads;
-    const int64_t scores = scores_of(r);
-    float *weight = scratch + omp_get_thread_num() * own_of(r);
+    float *weight = scratch + omp_get_thread_num() * own_of(greatest);
+    Seen *seen = (Seen *)(weight + scores_of(greatest)), *next = seen + greatest;
     /* Head by head: rows that share a prompt find its keys and values of this head in the cache. */
 #pragma omp for schedule(dynamic, 8)
     for (int64_t item = 0; item < items; item++) {
         const int64_t h = item / r->n, b = item % r->n, p = b / LANES, lanes = lanes_of(p, r->n), lane = b % LANES;
-        const int64_t most = blocks_of(r->position[b] + 1) + 2; /* two of them broken */
-        Seen *seen = (Seen *)(weight + scores), *next = seen + most;
-        const int64_t blocks = see(m, l, r, item, most, seen);
+        const int64_t blocks = see(m, l, r, item, greatest, seen);
         const int64_t known = item + 1 < items ? see(m, l, r, item + 1, blocks, next) : 0;
         for (int64_t j = known; j < blocks; j++) next[j] = seen[j];
         float result[QUERIES * dim];
@@ -387,7 +387,7 @@ static int64_t rank_of(const Model *m) {
 /* Floats that `forward` needs as scratch. */
 int64_t forward_scratch(const Model *m, const Rows *r, int64_t threads) {
     const int64_t n = (r->n + LANES - 1) / LANES * LANES, q = m->heads * m->dim, kv = m->kv_heads * m->dim;
-    return n * (2 * m->hidden + 3 * q + 2 * kv + 2 * m->inner + rank_of(m)) + threads * own_of(r);
+    return n * (2 * m->hidden + 3 * q + 2 * kv + 2 * m->inner + rank_of(m)) + threads * own_of(longest(r));
 }
 
 /* Writes the rows' keys and values, and their logits as panels of [vocab][lane]. */
@@ -396,6 +396,7 @@ void forward(const Model *m, const Rows *r, float *scratch, float *logits, int64
     float *x = scratch, *y = x + n * m->hidden, *q = y + n * m->hidden, *k = q + n * q_size, *v = k + n * kv_size;
     float *queries = v + n * kv_size, *mixed = queries + n * q_size, *gate = mixed + n * q_size;
     float *up = gate + n * m->inner, *low = up + n * m->inner, *own = low + n * rank_of(m);
+    const int64_t greatest = longest(r);
     memset(mixed, 0, n * q_size * sizeof(float)); /* lanes without a row stay 0 */
 #pragma omp parallel num_threads((int)threads)
     {
@@ -408,7 +409,7 @@ void forward(const Model *m, const Rows *r, float *scratch, float *logits, int64
             linear(&l->value, y, v, low, r->n, 0);
             place(m, l, r, q, k, v, queries);
             if (i + 1 == m->layers && !r->drawn) continue; /* of a prompt's last layer only keys and values are wanted */
-            attend(m, l, r, queries, mixed, own);
+            attend(m, l, r, queries, mixed, own, greatest);
             linear(&l->output, mixed, x, low, r->n, 1);
             norm(x, l->mlp_norm, y, m->hidden, r->n, m->eps);
             linear(&l->gate, y, gate, low, r->n, 0);

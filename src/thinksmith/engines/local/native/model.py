@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn.modules import module as everywhere
 
+from thinksmith.engines.local.road import hooked
+
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}  # whose layers are what decoder.c computes
 ROPES = {"default", "linear", "llama3", "yarn"}  # whose angles depend on the position alone
 GREATEST_DIM = 512  # of a head: it lies on the C stack
@@ -121,7 +123,7 @@ def _check(model: Any) -> None:
     _demand(not everywhere._global_forward_hooks and not everywhere._global_forward_pre_hooks)
     for module in model.modules():
         _demand(type(module).__module__.startswith(KNOWN_CODE) and "forward" not in module.__dict__)
-        _demand(not module._forward_hooks and not module._forward_pre_hooks)
+        _demand(not hooked(module))
 
 
 def _layer(layer: Any, shape: Shape) -> Layer:
