@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
+from thinksmith.engines.local.memory import touched
+
 BLOCK = 16  # tokens
 PADDING = 0  # stands where a table has no further block; stays zero, since 0 × NaN is NaN
 SINK = 1  # written by rows that have nothing to say
@@ -107,9 +109,10 @@ class Pool:
     @property
     def bytes(self) -> int:
         """Memory that it takes."""
-        blocks, whole = self.blocks, sum(buffer.nbytes for buffer in (*self.keys, *self.values))
-        lazy = self.device.type == "cpu" and blocks > 0
-        return whole * (self.most + RESERVED) // blocks if lazy else whole
+        buffers = (*self.keys, *self.values)
+        if self.device.type != "cpu":
+            return sum(buffer.nbytes for buffer in buffers)
+        return sum(touched(buffer, buffer.nbytes * (self.most + RESERVED) // self.blocks) for buffer in buffers)
 
     def _zeros(self, like: torch.Tensor, by_dim: bool) -> torch.Tensor:
         heads, dim = like.shape[1], like.shape[3]
