@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from training_kit import full_disk, word_policy
 
 from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.errors import UserError
-from thinksmith.records import Problem
+from thinksmith.records import Problem, Request, Sampling
 from thinksmith.training.rl.grpo import Metrics, step_problems, train
 from thinksmith.training.rl.recipe import GRPORecipe, RolloutTable, TrainingTable
 
@@ -40,6 +41,24 @@ def test_a_random_model_learns_to_close_its_thinking_and_to_answer_each_prompt(t
     assert mean("reward", last) > 0.85
     assert mean("truncated_share", last) < 0.1 < mean("truncated_share", first)
     assert max(row["largest_logprob_gap"] for row in rows) <= 1e-4
+
+
+def test_the_cache_is_given_back_before_the_backward_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = word_policy(seed=1)
+    engine = LocalEngine(policy)
+    engine.sample_all([Request(messages=PROBLEMS[0].messages, n=64, sampling=Sampling(max_tokens=6))])
+    busy = engine.memory
+    held: list[int] = []
+    backward = torch.Tensor.backward
+
+    def watched(*args: object, **kwargs: object) -> None:
+        held.append(engine.memory)
+        backward(*args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "backward", watched)
+    train(policy, engine, PROBLEMS, recipe(2), tmp_path)
+    assert held
+    assert max(held) < busy / 2
 
 
 def test_metrics_on_a_full_disk_are_told_in_a_line(tmp_path: Path) -> None:

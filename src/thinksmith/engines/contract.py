@@ -64,3 +64,12 @@ class Engine(Protocol):
     async def aclose(self) -> None:
         """Free what the engine holds. Running requests are cancelled."""
         ...
+
+
+@runtime_checkable
+class Releases(Protocol):
+    """An engine that holds memory which only sampling needs, beside the weights."""
+
+    def release(self) -> None:
+        """Give it back until the next request. Nothing may be running."""
+        ...

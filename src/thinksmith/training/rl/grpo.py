@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from thinksmith.audit.audit import audit
-from thinksmith.engines.contract import Engine
+from thinksmith.engines.contract import Engine, Releases
 from thinksmith.errors import UserError
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Attempt, Problem, Sampling, Trace
@@ -65,6 +65,8 @@ def train(
             step=step,
             weights=recipe.rewards,
         )
+        if isinstance(engine, Releases):
+            engine.release()  # the backward pass wants the memory; what was cached of prompts is void after the update
         rolled = time.perf_counter()
         metrics = {"step": step + 1, **describe(rollout)}
         scale = warmup_stable_decay(step, recipe.steps, training.warmup, training.decay)
