@@ -150,12 +150,16 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Is it right? `score` is in 0..1, `extracted` what was taken as the answer, `reason` one line for people."""
+    """Is it right? `score` is in 0..1, `extracted` what was taken as the answer, `reason` one line for people.
+
+    `judge` names the model whose opinion this is; empty for the verdict of a rule.
+    """
 
     status: Status
     score: float = 0.0
     extracted: str | None = None
     reason: str = ""
+    judge: str = ""
 
     @property
     def correct(self) -> bool:

@@ -221,20 +221,26 @@ def test_user_mistakes_are_told_before_anything_is_spent(store, change, told):
     assert store.runs() == []
 
 
-def attempt(problem, status, score=0.0, thinking="", sample=0, tokens=5):
-    trace = Trace(thinking, "", thinking_tokens=tokens)
+def attempt(problem, status, score=0.0, thinking="", sample=0, tokens=5, finish="stop"):
+    trace = Trace(thinking, "", thinking_tokens=tokens, finish=finish)
     return Attempt(Problem(problem, "q", "1"), trace, Verdict(status, score), sample)
 
 
-def test_a_bad_gold_answer_says_nothing_about_the_model_but_failures_count():
-    attempts = [attempt("f/1", "correct", 1.0), attempt("f/2", "error"), attempt("f/3", "bad_gold")]
+def test_what_our_side_could_not_decide_says_nothing_about_the_model_but_its_own_failures_count():
+    attempts = [
+        attempt("f/1", "correct", 1.0),
+        attempt("f/2", "error", finish="error"),  # the engine failed
+        attempt("f/3", "bad_gold"),
+        attempt("f/4", "error"),  # the verifier failed
+        attempt("f/5", "timeout"),
+    ]
     summary = summarise(attempts)
-    assert summary.accuracy == accuracy({"f/1": [1.0], "f/2": [0.0]})
-    assert scores_by_problem(attempts) == {"f/1": [1.0], "f/2": [0.0]}
-    assert summary.counts == {"correct": 1, "error": 1, "bad_gold": 1}
-    assert "1 bad gold" in summary.line
+    assert summary.accuracy == accuracy({"f/1": [1.0], "f/2": [0.0], "f/5": [0.0]})
+    assert scores_by_problem(attempts) == {"f/1": [1.0], "f/2": [0.0], "f/5": [0.0]}
+    assert summary.counts == {"correct": 1, "error": 2, "bad_gold": 1, "timeout": 1}
+    assert "2 error, 1 bad gold, 1 timeout" in summary.line
     with pytest.raises(UserError, match="nothing to sum up"):
-        summarise(attempts[2:])
+        summarise(attempts[2:4])
 
 
 def test_the_thinking_is_summed_up():

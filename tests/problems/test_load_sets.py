@@ -172,4 +172,4 @@ def test_every_named_set_names_a_hub_set_that_can_be_asked_for():
     for data_set in DATASETS.values():
         spec = parse_spec(data_set.hub)
         assert spec.source.count("/") == 2
-        assert set(spec.options) <= {"config", "kind", "split"}
+        assert set(spec.options) <= {"answer", "config", "kind", "split"}

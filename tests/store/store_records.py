@@ -76,6 +76,7 @@ verdicts = st.builds(
     score=finite,
     extracted=st.one_of(st.none(), texts),
     reason=texts,
+    judge=texts,
 )
 attempts = st.builds(Attempt, problem=problems, trace=traces, verdict=verdicts, sample=counts, strategy=texts)
 

@@ -65,25 +65,26 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize(("version", "advice"), [("3", "upgrade thinksmith"), ("99", "upgrade"), ("0", "no readable")])
+@pytest.mark.parametrize(("version", "advice"), [("4", "upgrade thinksmith"), ("99", "upgrade"), ("0", "no readable")])
 def test_another_version_is_refused(tmp_path: Path, version: str, advice: str) -> None:
     path = tmp_path / "store.db"
     filled(path)
-    assert schema.SCHEMA_VERSION == 2
+    assert schema.SCHEMA_VERSION == 3
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE thinksmith_meta SET value = ? WHERE key = 'schema_version'", [version])
     connection.close()
     assert advice in refused(path)
 
 
-def test_an_older_store_is_upgraded_and_keeps_its_rows(tmp_path: Path) -> None:
-    """Version 1 lacked two columns. Several programs may open it at once, and one of them upgrades it."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_store_is_upgraded_and_keeps_its_rows(tmp_path: Path, version: int) -> None:
+    """Older versions lack columns. Several programs may open one at once, and one of them upgrades it."""
     path = tmp_path / "store.db"
     run = filled(path)
     with sqlite3.connect(path) as connection:
-        for name in schema.ADDED[2]:
+        for name in (name for added in range(version + 1, schema.SCHEMA_VERSION + 1) for name in schema.ADDED[added]):
             connection.execute(f"ALTER TABLE attempts DROP COLUMN {name}")
-        connection.execute("UPDATE thinksmith_meta SET value = '1' WHERE key = 'schema_version'")
+        connection.execute("UPDATE thinksmith_meta SET value = ? WHERE key = 'schema_version'", [version])
     connection.close()
     with ThreadPoolExecutor(8) as pool:
         for store in pool.map(Store.open, [path] * 8):
@@ -92,6 +93,7 @@ def test_an_older_store_is_upgraded_and_keeps_its_rows(tmp_path: Path) -> None:
         assert [stored.attempt for stored in store.attempts(run)] == [numbered(n) for n in range(40)]
         new = numbered(40)
         new = replace(new, trace=replace(new.trace, forced=(3, 4), top_logprobs=(((7, -0.5), (9, -1.25)),)))
+        new = replace(new, verdict=replace(new.verdict, judge="tiny"))
         store.add(run, [new])
         assert list(store.attempts(run))[-1].attempt == new
 

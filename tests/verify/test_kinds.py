@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinksmith.records import Problem, Trace
-from thinksmith.verify import VERIFIERS, verify
+from thinksmith.verify import verify
 from thinksmith.verify.number import read_number
 
 
@@ -307,45 +307,3 @@ def test_two_boxes_pay_only_if_both_are_right():
     assert boxes("4", r"\boxed{3} or \boxed{4}") == "wrong"
     assert boxes("3, 4", r"\boxed{3} and \boxed{4}") == "correct"
     assert boxes(r"\frac{639}{40}", r"\boxed{15\frac{39}{40}} or \boxed{\frac{639}{40}}") == "correct"
-
-
-HOSTILE = [
-    "__import__('os').system('touch /tmp/owned')",
-    "9**9**9",
-    "5^(5^(5^5))",
-    "9" * 1_000_000,
-    "(" * 100_000,
-    "{" * 100_000,
-    "\x00",
-    "1\x00",
-    r"\frac" * 50_000,
-    "\\boxed{" * 100_000,
-    ",".join("1" * 1 for _ in range(2_000)),
-    "(" * 500 + "1,2" + ")" * 500,
-    r"\pm" * 2_000,
-    r"\cup" * 1_000,
-    r"\begin{pmatrix}" * 200,
-    "1 remainder " * 20_000,
-    "１２３",
-    "\u202e42",
-    "1e999999",
-    "-" * 4_000,
-    "=" * 4_000,
-    "1=" * 2_000 + "1",
-    "a " * 2_000,
-    "$" * 4_000,
-    r"\text{" * 600 + "}" * 600,
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:16].encode("unicode_escape").decode())
-@pytest.mark.parametrize("kind", list(VERIFIERS))
-def test_hostile_answers_and_golds_get_a_verdict(kind, text):
-    gold = {"remainder": "7 remainder 2", "countdown": "3 * 5 + 9"}.get(kind, "7")
-    for answer in (text, f"\\boxed{{{text}}}", f"The answer is {text}"):
-        verdict = verify(Problem("p", "?", gold, kind, NUMBERS), Trace("", answer, "none"))
-        assert verdict.status in ("wrong", "no_answer")
-        assert "\n" not in verdict.reason
-        assert len(verdict.reason) < 600
-    verdict = verify(Problem("p", "?", text, kind, NUMBERS), Trace("", "\\boxed{7}", "none"))
-    assert verdict.status in ("wrong", "bad_gold")

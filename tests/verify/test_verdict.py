@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.records import Problem, Trace
-from thinksmith.verify import VERIFIERS, check_gold, verify
+from thinksmith.records import Problem, Trace, Verdict
+from thinksmith.verify import VERIFIERS, Verifier, check_all, check_gold, require, verify, verify_all
+from thinksmith.verify.judgement import BadGold, Unreadable
+from thinksmith.verify.workers import Exceeded, WorkerFailed
 
 PROBLEM = Problem("p", "What is 27 * 34?", "918")
 RIGHT = Trace(thinking="27 * 34 = 918", answer="The answer is 918.")
@@ -85,6 +89,7 @@ def test_the_thinking_never_changes_a_verdict(thinking, status):
     assert verify(PROBLEM, Trace(thinking=thinking + r"\boxed{918}", answer="", thinking_status=status)).score == 0
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(VERIFIERS)), st.text(max_size=60), st.text(max_size=60), st.booleans())
 def test_verify_never_raises(kind, gold, answer, boxed):
     problem = Problem("p", "?", gold, kind, {"numbers": [1, 2], "target": 3, "tolerance": 0})
@@ -92,6 +97,7 @@ def test_verify_never_raises(kind, gold, answer, boxed):
     assert (verdict.status == "bad_gold") == (check_gold(problem) is not None)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["number", "math", "exact", "remainder"]),
     st.text(alphabet="0123456789.,/%$ -=()[]{}\\fracxpi±", min_size=1, max_size=20),
@@ -118,3 +124,140 @@ def test_countdown_problems_without_numbers_are_bad_gold(meta):
     assert "must be numbers" in check_gold(Problem("p", "?", "1", "countdown", meta)) or "not a list" in check_gold(
         Problem("p", "?", "1", "countdown", meta)
     )
+
+
+class Grader:
+    """A verifier made to order: it does what the answer says, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.threads: set[str] = set()
+
+    def __call__(self, problem: Problem, answer: str) -> str | None:
+        self.threads.add(threading.current_thread().name)
+        self.asked += 1
+        faults = {
+            "slow": Exceeded("time"),
+            "large": Exceeded("memory"),
+            "gold": BadGold("the tests cannot be used"),
+            "mumble": Unreadable("that is no answer"),
+            "missing": UserError("install bubblewrap"),
+            "dead": WorkerFailed("a worker died of signal 9"),
+            "bug": ZeroDivisionError("of\nours\x1b[31m"),
+        }
+        if answer == "flaky" and self.asked == 1:
+            raise WorkerFailed("once")
+        if answer == "wait":
+            time.sleep(0.2)
+        if answer in faults:
+            raise faults[answer]
+        return None if answer in ("right", "wait", "flaky") else "not right"
+
+
+@pytest.fixture
+def grader(monkeypatch):
+    grader = Grader()
+    monkeypatch.setitem(VERIFIERS, "made", Verifier(grader, "as it says", check=lambda problem: None, slow=True))
+    return grader
+
+
+def made(answer: str) -> tuple[Problem, Trace]:
+    return Problem("p", "?", "right", "made"), Trace("", f"\\boxed{{{answer}}}", "none")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "asked", "reason"),
+    [
+        ("right", "correct", 1, r"extracted right from \boxed{}"),
+        ("other", "wrong", 1, r"extracted other from \boxed{}, expected right: not right"),
+        ("mumble", "wrong", 1, r"extracted mumble from \boxed{}: that is no answer"),
+        ("slow", "timeout", 1, r"extracted slow from \boxed{}: it took too long to decide"),
+        ("large", "timeout", 1, r"extracted large from \boxed{}: it took too much memory to decide"),
+        ("gold", "bad_gold", 1, "the tests cannot be used"),
+        ("flaky", "correct", 2, r"extracted flaky from \boxed{}"),
+        ("missing", "error", 1, "install bubblewrap"),
+        ("dead", "error", 2, "the made verifier failed: WorkerFailed: a worker died of signal 9"),
+        ("bug", "error", 2, "the made verifier failed: ZeroDivisionError: of ours\ufffd[31m"),
+    ],
+)
+def test_what_becomes_of_a_graders_troubles(grader, answer, status, asked, reason):
+    verdict = verify(*made(answer))
+    assert (verdict.status, verdict.score, verdict.reason) == (status, float(status == "correct"), reason)
+    assert grader.asked == asked
+
+
+def test_reasons_reach_a_terminal_as_one_line_of_visible_characters():
+    hostile = "\x1b]0;owned\x07\x9b31m\u202e\ud800 7\n\u2028x"
+    for text in (hostile, f"\\boxed{{{hostile}}}", f"The answer is {hostile}"):
+        verdict = verify(PROBLEM, replace(RIGHT, answer=text))
+        assert verdict.reason.isprintable()
+        assert (verdict.extracted or "").isprintable()
+    assert check_gold(replace(PROBLEM, answer=hostile)).isprintable()
+    failed = verify(PROBLEM, replace(RIGHT, finish="error", error=hostile))
+    assert failed.status == "error"
+    assert failed.reason.isprintable()
+
+
+def test_many_verdicts_keep_their_order_and_the_slow_ones_go_side_by_side(grader):
+    pairs = [made("wait"), (PROBLEM, RIGHT), made("other"), *[made("wait")] * 4, (PROBLEM, replace(RIGHT, answer="1"))]
+    told: list[Verdict] = []
+    started = time.monotonic()
+    verdicts = verify_all(iter(pairs), threads=5, on_verdict=told.append)
+    assert time.monotonic() - started < 0.8  # one after the other it would be a second
+    assert [v.status for v in verdicts] == ["correct", "correct", "wrong", *["correct"] * 4, "wrong"]
+    assert told == verdicts
+    assert verdicts == [verify(*pair) for pair in pairs]
+    assert verify_all([]) == []
+
+
+def test_quick_kinds_stay_in_the_calling_thread(grader, monkeypatch):
+    monkeypatch.setitem(VERIFIERS, "made", Verifier(grader, "as it says"))
+    verify_all([made("right")] * 3)
+    assert grader.threads == {threading.current_thread().name}
+
+
+def test_what_cannot_be_verified_here_is_told_before_anything_is(grader, monkeypatch):
+    def ready():
+        raise UserError("install bubblewrap")
+
+    monkeypatch.setitem(VERIFIERS, "caged", Verifier(grader, "", ready=ready))
+    caged = Problem("p", "?", "1", "caged")
+    for call in (
+        lambda: require("caged"),
+        lambda: verify_all([made("right"), (caged, RIGHT)]),
+        lambda: check_all([caged]),
+    ):
+        with pytest.raises(UserError, match="install bubblewrap"):
+            call()
+    with pytest.raises(UserError, match="did you mean 'number'"):
+        verify_all([made("right"), (replace(PROBLEM, kind="nmber"), RIGHT)])
+    with pytest.raises(UserError, match="judging model"):
+        require("judge")
+    assert grader.asked == 0
+
+
+def test_a_thorough_check_runs_the_reference_solution(grader):
+    problem = Problem("p", "?", "other", "made")
+    assert check_gold(problem) is None
+    assert check_gold(problem, thorough=True) == "gold answer other is not equal to itself: not right"
+    faults = check_all([problem, replace(problem, answer="right"), PROBLEM, replace(PROBLEM, kind="judge")])
+    assert faults == ["gold answer other is not equal to itself: not right", None, None, None]
+    assert check_gold(replace(problem, answer="dead"), thorough=True).startswith("the made verifier failed on it")
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "case", "status"),
+    [
+        ("New York", "new   york", False, "correct"),
+        ("New York", "new york", True, "wrong"),
+        ("New York", "**New York**.", True, "correct"),
+        ("a cat sat on a mat and slept for hours", "A cat sat on a mat and slept for hours.", False, "correct"),
+        ("a cat sat on a mat and slept for hours", "a dog sat on a mat and slept for hours", False, "wrong"),
+        ("a cat sat on a mat", "I think that a cat sat on a mat and that it slept there all day", False, "no_answer"),
+        ("1 2\n3 4", "1 2\n3 4", False, "correct"),
+        ("1 2\n3 4", "1 2\n3 4\n5 6", False, "no_answer"),
+    ],
+)
+def test_exact_texts_of_any_length(gold, answer, case, status):
+    problem = Problem("p", "?", gold, "exact", {"case": case})
+    assert verify(problem, Trace("", answer, "none")).status == status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from thinksmith.records import Problem, Trace
@@ -62,3 +64,14 @@ def test_recorded_verdicts(rows):
                 differ.append((index, sample, row["answer"], ours.extracted))
     # 799 of 800 agree. The record calls 10000 wrong against the gold answer 10{,}000, which is the same number.
     assert differ == [(72, 7, "10{,}000", "10000")]
+
+
+def test_math500_golds_are_told_apart_by_algebra_too(rows):
+    golds = sorted({row["answer"] for row in rows("math500/test.jsonl") if not row["answer"].isdigit()})
+    pairs = [(a, b) for i, a in enumerate(golds) for b in golds[i + 1 :]]
+    equal = [
+        (a, b)
+        for a, b in random.Random(0).sample(pairs, 3_000)
+        if not same_maths(a, b) and verdict(a, "math", f"\\boxed{{{b}}}").status not in ("wrong", "no_answer")
+    ]
+    assert equal == []

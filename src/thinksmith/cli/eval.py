@@ -29,6 +29,9 @@ def evaluate(
     think: Annotated[int | None, typer.Option(min=0, metavar="N", help="Most tokens of the thinking.")] = None,
     split: Annotated[str, typer.Option(help="Which split: test is held out from every training.")] = "test",
     seed: Annotated[int, typer.Option(help="Seed of the problems and of the sampling.")] = 0,
+    judge: Annotated[
+        str, typer.Option(metavar="NAME", help="The model that judges problems of kind judge.", show_default=False)
+    ] = "",
     report: Annotated[Path | None, typer.Option(help="Also write a page, such as report.html.")] = None,
 ) -> None:
     """Measure a model: accuracy with its interval. An interrupted run goes on where it stopped."""
@@ -52,6 +55,7 @@ def evaluate(
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, max_thinking_tokens=think, seed=seed)
     with Store.open() as store:
         engine = open_engine(model)
+        judging = engine if judge == model else open_engine(judge) if judge else None
         live = _Live(store, len(loaded.problems) * samples)
         try:
             with live.bar:
@@ -62,6 +66,7 @@ def evaluate(
                     samples=samples,
                     store=store,
                     name=problems,
+                    judge=judging,
                     on_attempt=live.attempt,
                 )
         except KeyboardInterrupt:
@@ -70,6 +75,8 @@ def evaluate(
             ) from None
         finally:
             asyncio.run(engine.aclose())
+            if judging and judging is not engine:
+                asyncio.run(judging.aclose())
         _print_summary(console(), run_id, summary)
         if report:
             _write_report(report, store, run_id, summary)

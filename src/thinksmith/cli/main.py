@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from thinksmith import __version__
-from thinksmith.cli import ask, audit, eval, export, grpo, problems, quickstart, runs, traces
+from thinksmith.cli import ask, audit, doctor, eval, export, grpo, problems, quickstart, runs, traces, verify
 from thinksmith.cli.interrupt import Interrupted
 from thinksmith.errors import UserError
 
@@ -34,11 +34,13 @@ app.command("quickstart")(quickstart.quickstart)
 app.command("ask")(ask.ask)
 app.command("audit")(audit.audit)
 app.command("problems")(problems.problems)
+app.command("verify")(verify.verify)
 app.command("eval")(eval.evaluate)
 app.command("grpo")(grpo.grpo)
 app.command("runs")(runs.runs)
 app.command("traces")(traces.traces)
 app.command("export")(export.export)
+app.command("doctor")(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:

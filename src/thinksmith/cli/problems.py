@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from thinksmith.problems.family import Parameter
+    from thinksmith.problems.load import Loaded
     from thinksmith.records import Problem
 
 
@@ -40,17 +41,32 @@ def problems(
     loaded = load_checked(name, None if check else sample, split=split, seed=seed)
     if not check:
         _show(console(), loaded.problems[: sample or _SHOWN])
-    for finding in loaded.findings:
+    findings = [*loaded.findings, *(_thorough_findings(loaded) if check else ())]
+    for finding in findings:
         typer.echo(f"thinksmith: gold that cannot be verified: {finding}", err=True)
     if check:
-        typer.echo(f"{len(loaded.problems):,} problems, {len(loaded.findings):,} without a gold answer to verify by")
-        if loaded.findings:
+        typer.echo(f"{len(loaded.problems):,} problems, {len(findings):,} without a gold answer to verify by")
+        if findings:
             raise typer.Exit(1)
+
+
+def _thorough_findings(loaded: Loaded) -> list[str]:
+    """What only shows when everything is run: reference solutions against their tests, gold against its schema."""
+    from thinksmith.cli.progress import progress
+    from thinksmith.cli.screen import one_line
+    from thinksmith.verify import check_all
+
+    known = {finding.id for finding in loaded.findings}
+    unchecked = [problem for problem in loaded.problems if problem.id not in known]
+    with progress(len(unchecked), "checking") as done:
+        faults = check_all(unchecked, on_checked=done)
+    return [f"{problem.id}: {one_line(fault)}" for problem, fault in zip(unchecked, faults, strict=True) if fault]
 
 
 def _list(out: Console) -> None:
     from thinksmith.problems.datasets import DATASETS
     from thinksmith.problems.families import FAMILIES
+    from thinksmith.problems.gym_audit import SERVED
     from thinksmith.problems.load import MIXED
 
     out.print("families: drawn by a seed; a tenth of all problems is held out as the test split", style="bold")
@@ -62,6 +78,8 @@ def _list(out: Console) -> None:
     out.print("data sets", style="bold")
     for data_set in DATASETS.values():
         out.print(f"  {data_set.name:<12} {data_set.about}; splits: {', '.join(data_set.splits)}")
+    out.print("reasoning-gym: gym/NAME, with options such as gym/chain_sum:min_terms=4", style="bold")
+    out.print("  " + ", ".join(SERVED), style="dim")
     out.print("your own", style="bold")
     out.print("  FILE         .jsonl or .parquet, columns by name: my.jsonl:prompt=question,answer=solution")
     out.print("  hub/OWNER/NAME   a data set of the hub, downloaded when it is named")

@@ -50,7 +50,10 @@ def traces(
                 attempt = stored.attempt
                 said, gold = attempt.verdict.extracted or attempt.trace.answer, attempt.problem.answer or "–"
                 texts = (one_line(said)[:_SHORT], one_line(gold)[:_SHORT], one_line(attempt.problem.text))
-                rows.append((str(stored.id), shown_status(attempt.verdict.status), f"{attempt.trace.tokens:,}", *texts))
+                judged = shown_status(attempt.verdict.status)
+                if attempt.verdict.judge:
+                    judged.append(f" by {one_line(attempt.verdict.judge)[:_SHORT]}")
+                rows.append((str(stored.id), judged, f"{attempt.trace.tokens:,}", *texts))
             if not rows:
                 out.print("no such attempt in this run")
                 return

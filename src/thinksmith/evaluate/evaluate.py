@@ -13,12 +13,14 @@ from typing import Any
 from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
 from thinksmith.evaluate.summary import Summary, summarise
-from thinksmith.records import Attempt, Problem, Sampling
+from thinksmith.records import Attempt, Problem, Sampling, Trace, Verdict
 from thinksmith.store.store import Store, config_hash
 from thinksmith.strategies.contract import Strategy
 from thinksmith.strategies.driver import Failure, Job, run
 from thinksmith.strategies.single import single
-from thinksmith.verify import check_gold, verify
+from thinksmith.verify import require, verify
+from thinksmith.verify.model_judge import judge as ask_judge
+from thinksmith.verify.verdict import JUDGED
 
 STRATEGIES: dict[str, Callable[[Sampling, int], Strategy]] = {
     "single": lambda sampling, sample: single(sampling, sample=sample),
@@ -34,6 +36,7 @@ def evaluate(
     name: str,
     samples: int = 1,
     strategy: str = "single",
+    judge: Engine | None = None,
     reuse: bool = False,
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> tuple[str, Summary]:
@@ -43,19 +46,20 @@ def evaluate(
     An unfinished run of the same problems, model, sampling, samples, strategy and name is gone on with: seeds depend on
     the problem and the sample alone, so it ends as the uninterrupted one would. A finished one is begun anew, which
     gives the same attempts again; with `reuse` it is taken as it stands. `on_attempt` gets every attempt in the order
-    of finishing, those of the resumed run first.
+    of finishing, those of the resumed run first. `judge` is the model that is asked about problems of kind `judge`.
 
-    UserError: no problem, two problems with one id, an unknown strategy or kind of answer; or attempts that raised an
-    exception: these are not stored, the run stays unfinished, and the same call makes just those again. Ctrl-C raises
-    KeyboardInterrupt and leaves the run to be resumed.
+    UserError: no problem, two problems with one id, an unknown strategy or kind of answer, or what a kind needs (a
+    judge, a sandbox) is not there; or attempts that raised an exception: these are not stored, the run stays
+    unfinished, and the same call makes just those again. Ctrl-C raises KeyboardInterrupt and leaves the run to be
+    resumed.
     """
-    _check(problems, samples, strategy)
+    _check(problems, samples, strategy, judge)
     identity = (
         "eval",
         name,
         engine.info.name,
         engine.info.weights_hash,
-        _config(problems, sampling, samples, strategy),
+        _config(problems, sampling, samples, strategy, judge),
     )
     found = (store.find_run if reuse else store.unfinished)("eval", config_hash(*identity))
     run_id = found.id if found else store.start_run(*identity)
@@ -75,8 +79,7 @@ def evaluate(
     async def attempt_one(job: Job, engine: Engine) -> Attempt:
         outcome = await STRATEGIES[strategy](sampling, job.sample)(job.problem, engine)
         trace = outcome.traces[-1]
-        # In a thread: a verdict may take its whole deadline, and the others should go on meanwhile.
-        verdict = await asyncio.to_thread(verify, job.problem, trace)
+        verdict = await _verdict(job.problem, trace, judge)
         return Attempt(job.problem, trace, verdict, job.sample, strategy)
 
     def finished(job: Job, attempt: Attempt) -> None:
@@ -94,7 +97,14 @@ def evaluate(
     return run_id, summary
 
 
-def _check(problems: Sequence[Problem], samples: int, strategy: str) -> None:
+async def _verdict(problem: Problem, trace: Trace, judge: Engine | None) -> Verdict:
+    if judge and problem.kind == JUDGED:
+        return await ask_judge(problem, trace, judge.sample)
+    # In a thread: a verdict may take its whole deadline, and the others should go on meanwhile.
+    return await asyncio.to_thread(verify, problem, trace)
+
+
+def _check(problems: Sequence[Problem], samples: int, strategy: str, judge: Engine | None) -> None:
     if not problems:
         raise UserError("there is no problem to evaluate: the set is empty")
     if samples < 1:
@@ -104,19 +114,27 @@ def _check(problems: Sequence[Problem], samples: int, strategy: str) -> None:
     twice, times = Counter(problem.id for problem in problems).most_common(1)[0]
     if times > 1:
         raise UserError(f"{times} problems have the id {twice!r}: give each its own")
-    for problem in {problem.kind: problem for problem in problems}.values():
-        check_gold(problem)  # raises for an unknown kind, before anything was spent
+    kinds = {problem.kind for problem in problems}
+    if judge and JUDGED not in kinds:
+        raise UserError(f"a judge is asked about problems of kind {JUDGED}, and there are none: leave --judge out")
+    for kind in kinds - {JUDGED} if judge else kinds:
+        require(kind)  # before anything was spent
 
 
-def _config(problems: Sequence[Problem], sampling: Sampling, samples: int, strategy: str) -> dict[str, Any]:
+def _config(
+    problems: Sequence[Problem], sampling: Sampling, samples: int, strategy: str, judge: Engine | None
+) -> dict[str, Any]:
     """What makes two runs the same. The problems' order is no part of it: seeds do not depend on it."""
     content = sorted(repr((problem.id, problem.text, problem.answer, problem.kind)) for problem in problems)
+    asked = judge and any(problem.kind == JUDGED for problem in problems)
+    named = {"judge": judge.info.name, "judge_hash": judge.info.weights_hash} if judge and asked else {}
     return {
         "problems": len(problems),
         "problems_hash": sha256("\n".join(content).encode()).hexdigest(),
         "samples": samples,
         "strategy": strategy,
         "sampling": asdict(sampling),
+        **named,
     }
 
 

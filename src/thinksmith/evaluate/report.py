@@ -127,7 +127,7 @@ def evaluation_report(
         headline=Headline(
             "Accuracy", f"{summary.accuracy.mean:.1%}", _range(summary.accuracy), _sizes(summary.accuracy)
         ),
-        overview=Intervals("Accuracy", (("all problems", (Bar("", summary.accuracy),)),)),
+        overview=Intervals("Accuracy", _overview({"": summary})),
         families=_families({"": summary}),
         tables=(_verdicts({"attempts": summary}), _thinking({"": summary})),
         pairs=tuple(pair_of(attempt) for attempt in examples),
@@ -149,13 +149,12 @@ def training_report(
 ) -> Report:
     """The page of a training run: `rows` of its metrics.jsonl, the two evaluations, and attempts (before, after)."""
     sides = {"before": before, "after": after}
-    bars = tuple(Bar(name, side.accuracy, _SERIES[name]) for name, side in sides.items())
     drawn = (draw(rows, curves) for curves in CURVES)
     return Report(
         title=title,
         subtitle=model,
         headline=_gain(difference),
-        overview=Intervals("Accuracy before and after", (("all problems", bars),)),
+        overview=Intervals("Accuracy before and after", _overview(sides)),
         families=_families(sides),
         tables=(_verdicts(sides), _thinking(sides)),
         charts=tuple(chart for chart in drawn if chart),
@@ -219,6 +218,24 @@ def _gain(difference: Difference) -> Headline:
         interval=f"95 % interval {_points(difference.low)} to {_points(difference.high)}",
         note=f"{changed} ({chance}{dropped})",
         unit="points",
+    )
+
+
+def _overview(sides: Mapping[str, Summary]) -> tuple[tuple[str, tuple[Bar, ...]], ...]:
+    """The accuracies; where models judged, that is said, and rules and judges stand apart."""
+    judged_by = next((side.judged_by for side in sides.values() if side.judged), "")
+    mixed = judged_by and any(side.rule for side in sides.values())
+    picked: dict[str, dict[str, Accuracy | None]] = {
+        f"all problems, {judged_by}" if judged_by and not mixed else "all problems": {
+            name: side.accuracy for name, side in sides.items()
+        }
+    }
+    if mixed:
+        picked["by rules"] = {name: side.rule for name, side in sides.items()}
+        picked[judged_by] = {name: side.judged for name, side in sides.items()}
+    return tuple(
+        (title, tuple(Bar(name, value, _SERIES[name]) for name, value in values.items() if value))
+        for title, values in picked.items()
     )
 
 

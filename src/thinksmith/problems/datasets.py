@@ -9,10 +9,16 @@ from pathlib import Path
 from thinksmith.errors import UserError
 from thinksmith.problems.mapping import Columns
 
+COMPLETE = """Complete this Python function. Give the whole function in one code block.
+
+```python
+{prompt}
+```"""
+
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A set with a file `FOLDER/NAME/SPLIT.jsonl` for each split. `id_prefix` is what a problem's id begins with."""
+    """A set with a file `FOLDER/NAME/FILE` for each split. `id_prefix` is what a problem's id begins with."""
 
     name: str
     splits: tuple[str, ...]
@@ -20,6 +26,7 @@ class DataSet:
     id_prefix: str
     hub: str
     about: str
+    file: str = "{split}.jsonl"
 
 
 DATASETS = {
@@ -49,6 +56,15 @@ DATASETS = {
             "hub/HuggingFaceH4/aime_2024:kind=number,split=train",
             "the American Invitational Mathematics Examination of 2024, whole numbers up to 999; 30",
         ),
+        DataSet(
+            "humaneval",
+            ("test",),
+            Columns(prompt="prompt", answer="canonical_solution", id="task_id", kind="code", frame=COMPLETE),
+            "humaneval",  # the ids themselves are HumanEval/0 and so on
+            "hub/openai/openai_humaneval:answer=canonical_solution,kind=code",
+            "Python functions to be completed from their docstrings, judged by tests in the sandbox; 164",
+            "HumanEval.jsonl.gz",
+        ),
     )
 }
 
@@ -74,7 +90,7 @@ def find_file(data_set: DataSet, split: str) -> Path:
     """The file of a named set's split. Raises UserError for an unknown split, and for a file that is not there."""
     if split not in data_set.splits:
         raise UserError(f"{data_set.name} has no split {split!r}; it has: {', '.join(data_set.splits)}")
-    file = Path(data_set.name) / f"{split}.jsonl"
+    file = Path(data_set.name) / data_set.file.format(split=split)
     folders = data_folders()
     for folder in folders:
         if (folder / file).is_file():

@@ -1,4 +1,4 @@
-"""The door to every set of problems: own families, named data sets, files and the hub, by one string."""
+"""The door to every set of problems, by one string: own families, reasoning-gym's, named sets, files, the hub."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 from thinksmith.errors import UserError
 from thinksmith.problems import families
 from thinksmith.problems.datasets import DATASETS, find_file
+from thinksmith.problems.gym import PREFIX as GYM
+from thinksmith.problems.gym import gym_problems
 from thinksmith.problems.hub import PREFIX as HUB
 from thinksmith.problems.hub import hub_rows
 from thinksmith.problems.mapping import Placed, columns_from, problems_from
@@ -56,7 +58,7 @@ class _Source:
 def load(
     spec: str, n: int | None = None, *, split: str = "test", seed: int = 0, all_if_fewer: bool = False
 ) -> list[Problem]:
-    """Problems by name: a family, `mixed`, a named set, a file, or `hub/OWNER/NAME`, with options after a colon.
+    """Problems by name: a family, `mixed`, `gym/NAME`, a named set, a file, or `hub/OWNER/NAME`; options after a colon.
 
     `n` problems of a set are drawn by `seed` without replacement; the draw depends on the problems' ids alone, so it
     does not change with the order of the file, and the first 50 of 100 are the 50 that n=50 gives. `n=None` is all of
@@ -84,6 +86,9 @@ def load_checked(
     if _begins_with(parsed, {*families.FAMILIES, MIXED}):
         own = _family_problems(parsed, n or FAMILY_SIZE, split, seed, all_if_fewer or n is None)
         return Loaded(tuple(own), check(own))
+    if parsed.source.startswith(GYM) and not parsed.source.endswith(SUFFIXES):
+        drawn = gym_problems(parsed, n or FAMILY_SIZE, split=split, seed=seed, all_if_fewer=all_if_fewer or n is None)
+        return Loaded(tuple(drawn), check(drawn))
     source = _source(parsed, split)
     placed = _draw(source, n, seed, all_if_fewer)
     places = {one.problem.id: f"{source.shown}:{one.number}" for one in placed}
@@ -170,7 +175,7 @@ def _hub(spec: Spec, split: str) -> _Source:
 def _unknown(source: str) -> str:
     known = [*families.FAMILIES, MIXED, *DATASETS]
     files = ", ".join(SUFFIXES)
-    listed = f"; known are {', '.join(known)}, files ({files}) and hub/OWNER/NAME"
+    listed = f"; known are {', '.join(known)}, gym/NAME, files ({files}) and hub/OWNER/NAME"
     what = "there is no such file" if "/" in source or "." in source else "there is no such set of problems"
     return f"{source}: {what}{did_you_mean(source.partition('/')[0], known, otherwise=listed)}"
 

@@ -39,7 +39,8 @@ class Columns:
     """The columns that a set's problems are made of; an empty name is guessed from the first readable row.
 
     `kind` is the verifier. `split` keeps only the rows whose column `split` says so; empty keeps all. `number_ids`:
-    without an id column, ids are the rows' indexes (from 0) instead of hashes of the content.
+    without an id column, ids are the rows' indexes (from 0) instead of hashes of the content. `frame`: what is asked,
+    with the row's prompt in place of `{prompt}`; the prompt itself stays in `meta["prompt"]`.
     """
 
     prompt: str = ""
@@ -48,6 +49,7 @@ class Columns:
     kind: str = "math"
     split: str = ""
     number_ids: bool = False
+    frame: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def _problem(row: Row, columns: Columns, prefix: str) -> Problem:
     meta = {name: value for name, value in row.values.items() if name not in used and _is_json(value)}
     answer = None
     if columns.answer != NO_ANSWER:
-        whole = _answer(_value(row, columns.answer), columns.answer)
+        whole = _answer(_value(row, columns.answer), columns.answer, columns.kind)
         answer = _final(whole, columns.kind) if whole is not None else None
         if answer != whole:
             meta.setdefault("solution", whole)
@@ -149,6 +151,9 @@ def _problem(row: Row, columns: Columns, prefix: str) -> Problem:
         name = _id(_value(row, columns.id), columns.id)
     else:
         name = str(row.number - 1) if columns.number_ids else _content_hash(prompt, answer)
+    if columns.frame and isinstance(prompt, str):
+        meta["prompt"] = prompt
+        prompt = columns.frame.replace("{prompt}", prompt.strip("\n"))
     return Problem(f"{prefix}/{name}", prompt, answer, columns.kind, meta)
 
 
@@ -173,14 +178,14 @@ def _message(item: Any, column: str) -> Message:
     return Message(role=role, content=content)
 
 
-def _answer(value: Any, column: str) -> str | None:
+def _answer(value: Any, column: str, kind: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise BadRow(f"the answer ({column!r}) is {describe(value)}, not text or a number")
     if not isinstance(value, str) and not math.isfinite(value):
         raise BadRow(f"the answer ({column!r}) is {value}, not a number")
-    return str(value).strip()
+    return str(value).strip("\n") if kind == "code" else str(value).strip()  # the first line's indentation counts
 
 
 def _final(answer: str, kind: str) -> str:

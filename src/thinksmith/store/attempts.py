@@ -86,6 +86,7 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
         "score": verdict.score,
         "extracted": verdict.extracted,
         "reason": verdict.reason,
+        "judge": verdict.judge or None,
         "model": trace.model,
         "thinking_status": trace.thinking_status,
         "finish": trace.finish,
@@ -134,7 +135,7 @@ def attempt_from_row(row: Row) -> Attempt:
         forced=unpack_ids(row["forced"] or b""),
         top_logprobs=_pairs(row["top_logprobs"] and json.loads(row["top_logprobs"])),
     )
-    verdict = Verdict(row["status"], _number(row["score"]), row["extracted"], row["reason"])
+    verdict = Verdict(row["status"], _number(row["score"]), row["extracted"], row["reason"], row["judge"] or "")
     return Attempt(problem, trace, verdict, row["sample"], row["strategy"])
 
 

@@ -108,8 +108,8 @@ def _parquet_schema() -> Any:
     """Flat columns. `messages` always holds the prompt; `prompt` holds it too where it was a plain text."""
     import pyarrow as pa
 
-    texts = "run_id problem_id prompt gold kind meta strategy status extracted reason model sampling finish error "
-    texts += "thinking answer thinking_status opened completion"
+    texts = "run_id problem_id prompt gold kind meta strategy status extracted reason judge model sampling finish "
+    texts += "error thinking answer thinking_status opened completion"
     counts = "id sample thinking_tokens answer_tokens prompt_tokens"
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
     columns = {name: pa.string() for name in texts.split()}

@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised by one whenever a table changes. A store of a higher version is refused, one of a lower is upgraded."""
 
 _AWKWARD = re.compile("[\x00\u241b\ud800-\udfff]")
@@ -148,10 +148,11 @@ attempts = Table(
     Column("logprobs_type", Text),  # '<f4' or '<f8' (NumPy's names)
     Column("forced", LargeBinary),  # int32, little-endian; NULL where the engine forced nothing
     Column("top_logprobs", AnyText),  # JSON: for each token the likeliest [id, log-probability] pairs
+    Column("judge", AnyText),  # the model whose verdict it is; NULL for a rule's
     UniqueConstraint("run_id", "problem_id", "sample", name="attempts_once"),
     # Covers the counts of a run and the orders by length, so none of them touches the traces.
     Index("attempts_by_status", "run_id", "status", "tokens"),
 )
 
 # The columns of `attempts` that came with a version. New ones take NULL, so older rows stay as they are.
-ADDED = {2: ("forced", "top_logprobs")}
+ADDED = {2: ("forced", "top_logprobs"), 3: ("judge",)}

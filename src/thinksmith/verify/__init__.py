@@ -1,5 +1,6 @@
 """Is it right? One file per kind of answer; `verify(problem, trace)` decides by `problem.kind`."""
 
-from thinksmith.verify.verdict import VERIFIERS, check_gold, verify
+from thinksmith.verify.batch import check_all, verify_all
+from thinksmith.verify.verdict import VERIFIERS, Verifier, check_gold, require, verify
 
-__all__ = ["VERIFIERS", "check_gold", "verify"]
+__all__ = ["VERIFIERS", "Verifier", "check_all", "check_gold", "require", "verify", "verify_all"]

@@ -8,10 +8,12 @@ Rules, in this order; the first that finds something decides:
    pay. If the last box is never closed there is no answer at all: an earlier box was not the last word.
 2. `####`: GSM8K's mark, on the last line.
 3. `phrase`: what follows the last "the answer is", "Answer:" or "answer =", up to the end of the sentence.
-4. `bare`: the whole text, if it is one short line of at most four words.
+4. `bare`: the whole text, if it is one short line of at most four words, or no longer than the text `like`: the gold
+   answer or the options, where these are texts.
 5. `last number`: only when asked for; it pays for numbers that were never meant as an answer.
 
-The caller passes the answer part of a trace, never its thinking.
+Kinds whose answers are whole texts take them by rules of their own: `fenced`, the contents of a fenced block, and
+`whole`, all of the text. The caller passes the answer part of a trace, never its thinking.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Literal
 from thinksmith.verify.expression import NUMBER
 from thinksmith.verify.latex import MAX_ANSWER, undress
 
-Rule = Literal["boxed", "####", "phrase", "bare", "last number"]
+Rule = Literal["boxed", "####", "phrase", "bare", "last number", "fenced", "whole"]
 
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{|\\(?:boxed|fbox)\s{1,3}(?P<single>[^\s{}$\\])|\\[\s\S]|[{}]")
 _JOIN = re.compile(r"(?:[\s,;$]|\\[()\[\]]|\b(?:and|or)\b)*")
@@ -53,11 +55,16 @@ class Extracted:
             "phrase": 'after "answer"',
             "bare": "as the whole answer",
             "last number": "as the last number",
+            "fenced": "from a fenced block",
+            "whole": "as the whole answer",
         }[self.rule]
 
 
-def extract(text: str, *, last_number: bool = False) -> Extracted | None:
-    """The final answer in `text` (the answer part of a trace), or None. Linear in the length of the text."""
+def extract(text: str, *, last_number: bool = False, like: str = "") -> Extracted | None:
+    """The final answer in `text` (the answer part of a trace), or None. Linear in the length of the text.
+
+    A bare answer may be as long as the text `like`, in lines and words.
+    """
     boxes, unclosed = _boxes(text)
     if unclosed:
         return None
@@ -69,7 +76,7 @@ def extract(text: str, *, last_number: bool = False) -> Extracted | None:
         return Extracted(match.group(1).strip(), "####")
     if taken := _after_phrase(text):
         return Extracted(taken, "phrase")
-    if taken := _bare(text):
+    if taken := _bare(text, like):
         return Extracted(taken, "bare")
     if last_number and (numbers := _LAST_NUMBER.findall(text)):
         return Extracted(numbers[-1], "last number")
@@ -125,11 +132,14 @@ def _after_phrase(text: str) -> str | None:
         return None
     rest = text[ends[-1] : ends[-1] + MAX_ANSWER].lstrip(" \t\n*:")
     end = _SENTENCE_END.search(rest)
-    return undress(rest[: end.start()] if end else rest) or None
+    taken = rest[: end.start()] if end else rest
+    return undress(taken.rstrip(" \t\n*")) or None  # of "is **42**." the first two stars are gone already
 
 
-def _bare(text: str) -> str | None:
-    taken = undress(text[: _BARE_LENGTH + 1])
-    if not taken or len(text) > _BARE_LENGTH or "\n" in taken or r"\boxed" in taken:
+def _bare(text: str, like: str) -> str | None:
+    longest = max(_BARE_LENGTH, min(2 * len(like), MAX_ANSWER))
+    taken = undress(text[: longest + 1])
+    if not taken or len(text) > longest or taken.count("\n") > like.count("\n") or r"\boxed" in taken:
         return None
-    return taken if len(_PROSE_WORD.findall(taken)) <= _BARE_WORDS else None
+    words = max(_BARE_WORDS, len(_PROSE_WORD.findall(like[:MAX_ANSWER])))
+    return taken if len(_PROSE_WORD.findall(taken)) <= words else None

@@ -11,6 +11,8 @@ _TEXT = re.compile(
     r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|operatorname|boxed|fbox)\s*\{([^{}]*)\}"
 )
 _SPACES = re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad(?![a-zA-Z])|~|[\u00a0\u2000-\u200a\u202f]")
+_EXCLAIMED = re.compile(r"((?<![\\a-zA-Z])[a-zA-Z]{3,})!+$")
+"""A word with an exclamation mark. Behind anything else it is a factorial: `5!` is not 5."""
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![a-zA-Z])|°")
 
 
@@ -36,7 +38,8 @@ def undress(text: str) -> str:
     """Without what stands around: white space, `$…$`, `\\(…\\)`, `\\[…\\]`, `**…**`, backticks, quotes, a full stop."""
     for _ in range(8):
         before = text
-        text = text.strip().rstrip(".,;!").strip()
+        text = text.strip().rstrip(".,;").strip()
+        text = _EXCLAIMED.sub(r"\1", text)
         for opening, closing in (
             ("$$", "$$"),
             ("$", "$"),

@@ -1,161 +1,177 @@
-r"""Kind `math`: a number by the rule of kind `number`, else the same LaTeX after normalising.
+r"""Kind `math`: numbers, expressions, equations, lists, sets, tuples, intervals, matrices and words, as LaTeX has them.
 
-Normalising takes off delimiters, spaces, `\left \right`, `\displaystyle`, text macros, degrees and a name in front
-(`x =`, `x \in`); writes `\dfrac43` as `\frac{4}{3}`, `\sqrt2` as `\sqrt{2}`, `x^2` as `x^{2}`, `52_8` as `52_{8}`,
-`\cdot` before a letter or a command as nothing, `≤ ≥ π ∞ ∪ √` as their commands; takes `(C)` for `C`; and lower-cases
-what is only words. Then, part by part:
+How an answer is built is read by our own rules (`math_form.py`), and must be the gold answer's; then part by part:
 
-- lists `1, -2` (also with "and" or "or") and sets `\{1, 2\}` in any order; `a \pm b` is the two values; unions of
-  intervals in any order;
-- tuples and intervals in order, with the same brackets; matrices row by row;
-- each part by the rule of kind `number` first, so `(0.5, 3)` equals `\left(\frac{1}{2}, 3\right)`.
+- numbers by the rule of kind `number`, exactly: no rounding, so `0.3333333` is not `\frac{1}{3}`;
+- words as they stand, apart from case: never as products of letters, of which `even` and `neve` are the same;
+- numerals with a base as they are written: `52_8` is neither `52` nor `42`;
+- lists, sets and unions in any order, each part once; tuples, intervals and matrices in order, with their brackets;
+- an inequality in one variable as the interval that it means, `-1 < x \leq 2` as `(-1, 2]`;
+- expressions and equations by algebra (`math_algebra.py`, over math-verify's reader), in a worker with a deadline.
 
-What that does not settle is wrong, "not identical after normalising": `2\sqrt{2}` against `\sqrt{8}` is not decided
-here. So a right answer can be called wrong, and a wrong one is not called right.
+What is certain without algebra is decided here, in microseconds: the same writing is right, another number, another
+number of parts or another kind of bracket is wrong. Decided on purpose:
+
+- **Left to compute.** If the gold answer is a plain number, so must the answer be: `15 + 27` is not an answer to "what
+  is 15 + 27?". If the gold answer is a constant such as `2\sqrt{2}`, the answer may use no function (`\sin`, `\log`,
+  `!`) that the gold answer does not use. The other way round is right: `5040` for the gold answer `7!`.
+- **Names.** `x = 3` equals `3`, and not `y = 3`.
+- **Never a part for the whole**: `1` and `\{1\}` are wrong for `\{1, 2\}`; `\{1\}` is right for `1`.
+- **An equation for an expression** is wrong, except as a name in front: `y = 2x` equals `2x`, `x^2 + y^2 = 1` not `1`.
+- **Equations** are the same if one is the other times a constant.
+- **Functions of real variables** are the same if they agree wherever both are real: `\sqrt{x^2}` is not `x`.
+- **Units** are taken off, also per cent and degrees, by the rules of kind `number`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from thinksmith.records import Problem
-from thinksmith.verify.judgement import BadGold
+from thinksmith.verify import workers
+from thinksmith.verify.judgement import BadGold, Unreadable
 from thinksmith.verify.latex import MAX_ANSWER, plain
-from thinksmith.verify.number import read_number, same
+from thinksmith.verify.math_form import Form, is_prose, read
+from thinksmith.verify.number import same
 
-_MAX_PARTS, _MAX_NESTING = 64, 6
+Settle = Callable[[Form, Form], str | None]
+"""Decides what needs algebra: "" for the same, why not otherwise; None leaves it open."""
 
-_WRITTEN = {
-    "−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "≤": r"\leq ", "≥": r"\geq ", "π": r"\pi ",
-    "∞": r"\infty ", "∪": r"\cup ", "∈": r"\in ", "±": r"\pm ", "√": r"\sqrt ", "²": "^2", "³": "^3",
-}  # fmt: skip
-_COMMANDS = {
-    r"\le": r"\leq",
-    r"\ge": r"\geq",
-    r"\ne": r"\neq",
-    r"\lbrace": r"\{",
-    r"\rbrace": r"\}",
-    r"\ast": "*",
-    r"\cdot": "*",
-}
-_NAME_IN_FRONT = re.compile(r"(?:[a-zA-Z]|\\[a-zA-Z]+)(?:\([a-z]\)|_\w)?(?:=|\\in(?![a-zA-Z]))")
-_MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
-_WORDS = re.compile(r"[a-zA-Z]{2,}(?: [a-zA-Z]+)*")
-_CHOICE = re.compile(r"\(([A-Z])\)|([A-Z])\)?")
+_SETS = ("union", "()", "(]", "[)", "[]", "relation")
+_TASK = "thinksmith.verify.math_algebra:compare"
 
 
 def judge(problem: Problem, answer: str) -> str | None:
-    """None if the answers are the same by the rules above, else why not. Raises BadGold for an empty or huge gold."""
+    """None if the answers are the same by the rules above, else why not.
+
+    Raises BadGold for an empty or huge gold answer, Unreadable for an answer that is beyond our reader's bounds,
+    workers.Exceeded if algebra takes too long, workers.WorkerFailed if it broke.
+    """
     gold = problem.answer or ""
     if not plain(gold[:MAX_ANSWER]) or len(gold) > MAX_ANSWER:
         raise BadGold("gold answer is empty or too long")
     if len(answer) > MAX_ANSWER:
         return "too long for a final answer"
-    if same_maths(gold, answer):
-        return None
-    both = read_number(gold) is not None and read_number(answer) is not None
-    return "a different number" if both else "not identical after normalising"
+    reason = compare(read(gold), read(answer), _leave_open)
+    if reason is None:
+        reason = _by_algebra(gold, answer)
+    return reason or None
 
 
-def same_maths(a: str, b: str, nesting: int = 0) -> bool:
-    """Whether two answers are the same by the rules of this kind."""
-    number_a, number_b = read_number(a), read_number(b)
-    if number_a is not None and number_b is not None:
-        return same(number_a, number_b)
-    if number_a is not None or number_b is not None:
-        return False
-    normal_a, normal_b = normalise(a), normalise(b)
-    if normal_a == normal_b:
-        return bool(normal_a)
-    if nesting >= _MAX_NESTING:
-        return False
-    parts_a, parts_b = _structure(normal_a), _structure(normal_b)
-    if parts_a is None or parts_b is None or parts_a[0] != parts_b[0]:
-        return False
-    return _same_parts(parts_a[0], parts_a[1], parts_b[1], lambda x, y: same_maths(x, y, nesting + 1))
+def same_maths(a: str, b: str) -> bool:
+    """Whether two answers are certainly the same, without algebra and without a worker."""
+    return compare(read(a), read(b), _leave_open) == ""
 
 
-def normalise(text: str) -> str:
-    """One writing for what is written in many ways; see the module."""
-    text = plain(text)
-    if choice := _CHOICE.fullmatch(text):
-        return choice.group(1) or choice.group(2)
-    if _WORDS.fullmatch(text):
-        return text.casefold()
-    for sign, command in _WRITTEN.items():
-        text = text.replace(sign, command)
-    text = re.sub(r"\\[a-zA-Z]+", lambda match: _COMMANDS.get(match.group(), match.group()), text)
-    text = re.sub(r"\s(?:and|or)\s", ", ", text).replace("°", "")
-    text = re.sub(r"\s+", "", re.sub(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])", r"\1{}", text))
-    text = re.sub(r"(\\sqrt|[\^_])([0-9a-zA-Z])(?![{}])", r"\1{\2}", text)
-    text = re.sub(r"\\frac([0-9])([0-9])", r"\\frac{\1}{\2}", text)
-    text = re.sub(r"\\frac([0-9])\{", r"\\frac{\1}{", text)
-    text = re.sub(r"(\\frac\{[^{}]*\})([0-9])", r"\1{\2}", text)
-    text = re.sub(r"\*(?=[\\a-zA-Z(])", "", text)
-    name = _NAME_IN_FRONT.match(text)
-    return text[name.end() :] if name and text.count("=") <= 1 else text
+@lru_cache(maxsize=4096)
+def _by_algebra(gold: str, answer: str) -> str:
+    return str(workers.call(_TASK, gold, answer, seconds=workers.DEADLINE))
 
 
-def _structure(text: str) -> tuple[str, list[str]] | None:
-    """How an answer is built, and of which parts: None when it is one piece. `text` is normalised."""
-    if matrix := _MATRIX.fullmatch(text):
-        rows = [row.split("&") for row in matrix.group(2).strip("\\").split(r"\\")]
-        return "matrix " + "x".join(str(len(row)) for row in rows), [cell for row in rows for cell in row]
-    unions = _split(text, r"\cup")
-    if len(unions) > 1:
-        return "union", unions
-    inner, brackets = _outer(text)
-    parts = [value for part in _split(inner, ",") for value in _two_signs(part)]
-    if brackets in ("", r"\{\}"):
-        return ("list", parts) if brackets or len(parts) > 1 else None
-    return (brackets, parts) if len(parts) > 1 else None
+def _leave_open(gold: Form, answer: Form) -> str | None:
+    return None
 
 
-def _outer(text: str) -> tuple[str, str]:
-    """The inside and the brackets, if one pair stands around the whole text."""
-    if text.startswith(r"\{") and text.endswith(r"\}"):
-        return text[2:-2], r"\{\}"
-    if len(text) > 1 and text[0] in "([" and text[-1] in ")]":
-        depth = 0
-        for position, character in enumerate(text):
-            depth += (character in "([") - (character in ")]")
-            if depth == 0:
-                return (text[1:-1], text[0] + text[-1]) if position == len(text) - 1 else (text, "")
-    return text, ""
+def compare(gold: Form, answer: Form, settle: Settle) -> str | None:
+    """ "" if the forms are the same, why not if they are not, None if `settle` left open what it hangs on."""
+    if gold.name and answer.name and not _same_name(gold.name, answer.name):
+        if gold.number is not None or answer.number is not None or gold.parts or answer.parts:
+            return f"{answer.name} is another variable than {gold.name}"
+        return settle(gold, answer)
+    if gold.number is not None and answer.number is not None:
+        return "" if same(gold.number, answer.number) else "a different number"
+    if gold.text and gold.text == answer.text and gold.kind == answer.kind:
+        return ""
+    if is_prose(gold) or is_prose(answer):
+        return "a different text"
+    if "base" in (gold.kind, answer.kind):
+        return "a different numeral; the base is part of it"
+    if gold.kind != answer.kind:
+        return _across_kinds(gold, answer, settle)
+    if gold.kind in ("expression", "relation", "words"):
+        return settle(gold, answer)
+    if len(gold.parts) != len(answer.parts):
+        return settle(gold, answer) if gold.kind == "union" else _counted(gold, answer)
+    if gold.kind in ("list", "union") and not _told_apart_by_place(gold, answer):
+        return _in_any_order(gold.parts, answer.parts, settle)
+    return _in_order(gold.parts, answer.parts, settle)
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Split where no bracket is open."""
-    parts, depth, start, position = [], 0, 0, 0
-    while position < len(text):
-        if depth == 0 and text.startswith(separator, position):
-            parts.append(text[start:position])
-            position += len(separator)
-            start = position
-            continue
-        depth += (text[position] in "([{") - (text[position] in ")]}")
-        position += 1
-    return [part.removeprefix("{}") for part in [*parts, text[start:]]]
+def _same_name(a: str, b: str) -> bool:
+    """`y` may stand for `f(x)`, which names the same by another custom."""
+    return a == b or ("(" in a) != ("(" in b)
 
 
-def _two_signs(part: str) -> list[str]:
-    r"""`a \pm b` as its two values."""
-    if part.count(r"\pm") != 1:
-        return [part]
-    plus = part.replace(r"\pm{}", "+").replace(r"\pm", "+")
-    return [plus.removeprefix("+"), part.replace(r"\pm{}", "-").replace(r"\pm", "-")]
+def _across_kinds(gold: Form, answer: Form, settle: Settle) -> str | None:
+    """Different kinds of forms: the same only in the few ways that are meant."""
+    for one, other, swapped in ((gold, answer, False), (answer, gold, True)):
+        if one.kind == "list" and len(one.parts) == 1:
+            return compare(other, one.parts[0], settle) if swapped else compare(one.parts[0], other, settle)
+        if one.kind == "list" and not one.parts and other.text == r"\emptyset":
+            return ""
+    if gold.number is not None:
+        return "not a plain number, which the expected answer is" if answer.kind == "expression" else _named(answer)
+    kinds = {gold.kind, answer.kind}
+    if kinds <= {"number", "expression"}:
+        return settle(gold, answer)
+    if "expression" in kinds and r"\begin" in gold.source and r"\begin" in answer.source:
+        return settle(gold, answer)  # a matrix, and one with a factor in front
+    if kinds == {"relation", "expression"} and (gold.name or answer.name):
+        return settle(gold, answer)
+    intervals = all(kind[0] in "([" for kind in kinds)
+    if all(form.kind in _SETS or _is_set(form) for form in (gold, answer)) and not intervals:
+        return settle(gold, answer)
+    return _named(answer)
 
 
-def _same_parts(kind: str, a: Sequence[str], b: Sequence[str], equal: Callable[[str, str], bool]) -> bool:
-    if len(a) != len(b) or len(a) > _MAX_PARTS:
-        return False
-    if kind not in ("list", "union"):
-        return all(equal(x, y) for x, y in zip(a, b, strict=True))
-    left = list(b)
-    for x in a:
-        found = next((index for index, y in enumerate(left) if equal(x, y)), None)
+def _is_set(form: Form) -> bool:
+    return form.kind == "expression" and any(
+        word in form.source for word in (r"\mathbb", r"\setminus", r"\emptyset", r"\cap")
+    )
+
+
+def _named(answer: Form) -> str:
+    called = {"list": "a list or a set", "()": "a tuple or an interval", "expression": "an expression"}
+    other = "an interval" if answer.kind[0] in "([" else f"a {answer.kind.partition(' ')[0]}"
+    return f"another kind of answer: {called.get(answer.kind, other)}"
+
+
+def _counted(gold: Form, answer: Form) -> str:
+    return f"{len(answer.parts)} parts, not {len(gold.parts)}"
+
+
+def _told_apart_by_place(gold: Form, answer: Form) -> bool:
+    """Whether one list names different variables and the other none: then their order tells them apart."""
+    names = [len({part.name for part in form.parts if part.name}) for form in (gold, answer)]
+    return min(names) == 0 and max(names) > 1
+
+
+def _in_order(gold: Sequence[Form], answer: Sequence[Form], settle: Settle) -> str | None:
+    reasons = [compare(x, y, settle) for x, y in zip(gold, answer, strict=True)]
+    for place, reason in enumerate(reasons, 1):
+        if reason:
+            return f"part {place}: {reason}" if len(gold) > 1 else reason
+    return None if None in reasons else ""
+
+
+def _in_any_order(gold: Sequence[Form], answer: Sequence[Form], settle: Settle) -> str | None:
+    """Each part of the answer may stand for one of the gold answer; being the same is transitive, so greed does."""
+    left, rest, is_open = list(answer), list[Form](), False
+    for part in gold:
+        found = next((other for other in left if compare(part, other, settle) == ""), None)
         if found is None:
-            return False
-        del left[found]
-    return True
+            rest.append(part)
+        else:
+            left.remove(found)
+    for part in rest:
+        reasons = [compare(part, other, settle) for other in left]
+        if None not in reasons:
+            return f"nothing in it is {part.source[:60]}"
+        is_open = True
+    return None if is_open else ""
+
+
+def refuse(reason: str) -> None:
+    """For the worker's side: the answer cannot be read within our bounds."""
+    raise Unreadable(reason)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from thinksmith.records import Problem
 from thinksmith.verify.expression import MINUS, NUMBER, PLUS, ExpressionError, evaluate, literal
@@ -50,6 +51,7 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_DIGITS = re.compile(r"-?[0-9]{1,18}")
 _MAGNITUDES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _GLUED = re.compile(
     r"[kcmn]m|[km]?g|m[lL]|dl|hrs?|mins?|secs?|ms|[mk]ph|ft|in|yd|lbs?|oz|st|nd|rd|th|cents|am|pm|k?Wh?|Hz|[GMK]B|deg|degrees"
@@ -87,8 +89,13 @@ def same(a: Number, b: Number, tolerance: Fraction = Fraction(0)) -> bool:
 
 def read_number(text: str) -> Number | None:
     """The one number that `text` says, or None if it says something else. Never raises."""
-    if len(text) > MAX_ANSWER:
-        return None
+    return _read(text) if len(text) <= MAX_ANSWER else None
+
+
+@lru_cache(maxsize=4096)  # a gold answer is read again for every sample
+def _read(text: str) -> Number | None:
+    if _DIGITS.fullmatch(text):
+        return Number(Fraction(int(text)))
     text = plain(text)
     if "=" in text:
         return _after_equals(text)

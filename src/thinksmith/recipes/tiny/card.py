@@ -13,7 +13,7 @@ from thinksmith.policy.load import load_policy
 from thinksmith.problems.families import FAMILIES, sample
 from thinksmith.records import Attempt, Problem, Request, Sampling
 from thinksmith.strategies.single import problem_seed
-from thinksmith.verify import verify
+from thinksmith.verify import verify_all
 
 TEMPERATURES = (0.6, 1.0)
 PROBLEMS_PER_FAMILY = 200
@@ -42,7 +42,8 @@ def _summary(engine: LocalEngine, problems: Sequence[Problem], temperature: floa
         for problem in problems
     ]
     traces = [traces[0] for traces in engine.sample_all(requests)]
-    return summarise(Attempt(p, t, verify(p, t)) for p, t in zip(problems, traces, strict=True))
+    verdicts = verify_all(zip(problems, traces, strict=True))
+    return summarise(Attempt(p, t, v) for p, t, v in zip(problems, traces, verdicts, strict=True))
 
 
 def write_card(

@@ -12,7 +12,11 @@ Reward = Callable[[Attempt], float | None]
 
 
 def correctness(attempt: Attempt) -> float | None:
-    """The verdict's score, 0..1. An error of ours (a grader or an engine that failed) is left out, never a 0."""
+    """The verdict's score, 0..1. An error of ours (a grader or an engine that failed) is left out, never a 0.
+
+    A `timeout` is the answer's own doing and scores 0, as the wrong answer that it replaces would: were it left out, to
+    write what cannot be decided would be a way out of every bad reward.
+    """
     if attempt.verdict.status in ("error", "bad_gold"):
         return None
     return attempt.verdict.score

@@ -9,7 +9,7 @@ from thinksmith.engines.contract import Engine
 from thinksmith.records import Attempt, Problem, Request, Sampling
 from thinksmith.strategies.single import problem_seed
 from thinksmith.training.rl.rewards import combine
-from thinksmith.verify import verify
+from thinksmith.verify import verify_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,16 @@ def roll_out(
         for problem in problems
     ]
     reward = combine(weights)
-    attempts: list[Attempt] = []
-    groups: list[int] = []
-    for group, (problem, traces) in enumerate(zip(problems, engine.sample_all(requests), strict=True)):
-        for index, trace in enumerate(traces):
-            sample = step * num_generations + index
-            attempts.append(Attempt(problem, trace, verify(problem, trace), sample, "grpo"))
-            groups.append(group)
-    scored = [reward(attempt) for attempt in attempts]
-    return Rollout(
-        tuple(attempts), tuple(groups), tuple(total for total, _ in scored), tuple(parts for _, parts in scored)
+    sampled = [
+        (group, step * num_generations + index, problem, trace)
+        for group, (problem, traces) in enumerate(zip(problems, engine.sample_all(requests), strict=True))
+        for index, trace in enumerate(traces)
+    ]
+    verdicts = verify_all((problem, trace) for _, _, problem, trace in sampled)
+    attempts = tuple(
+        Attempt(problem, trace, verdict, sample, "grpo")
+        for (_, sample, problem, trace), verdict in zip(sampled, verdicts, strict=True)
     )
+    scored = [reward(attempt) for attempt in attempts]
+    groups = tuple(group for group, *_ in sampled)
+    return Rollout(attempts, groups, tuple(total for total, _ in scored), tuple(parts for _, parts in scored))

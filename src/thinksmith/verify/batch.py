@@ -1,0 +1,69 @@
+"""Many verdicts at once: those that wait for a worker or a sandbox go side by side, in a few threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from thinksmith.records import Problem, Trace, Verdict
+from thinksmith.verify.verdict import JUDGED, VERIFIERS, check_gold, require, verify
+
+THREADS = 4
+"""How many slow verdicts are under way at a time. A thread only waits; the work is in other processes."""
+
+Result = TypeVar("Result")
+
+
+def verify_all(
+    pairs: Iterable[tuple[Problem, Trace]],
+    *,
+    threads: int = THREADS,
+    on_verdict: Callable[[Verdict], None] | None = None,
+) -> list[Verdict]:
+    """`verify` for every (problem, trace), in order; `on_verdict` is told of each, in order, in the calling thread.
+
+    Raises UserError, before anything is verified, for a kind that cannot be verified here.
+    """
+    pairs = list(pairs)
+    for kind in {problem.kind for problem, _ in pairs}:
+        require(kind)
+    tasks = [(VERIFIERS[problem.kind].slow, partial(verify, problem, trace)) for problem, trace in pairs]
+    return _side_by_side(tasks, threads, on_verdict)
+
+
+def check_all(
+    problems: Sequence[Problem],
+    *,
+    threads: int = THREADS,
+    on_checked: Callable[[str | None], None] | None = None,
+) -> list[str | None]:
+    """`check_gold(…, thorough=True)` for every problem, in order; `on_checked` is told of each. Raises UserError."""
+    for kind in {problem.kind for problem in problems} - {JUDGED}:
+        require(kind)
+    tasks = [
+        (problem.kind != JUDGED and VERIFIERS[problem.kind].slow, partial(check_gold, problem, thorough=True))
+        for problem in problems
+    ]
+    return _side_by_side(tasks, threads, on_checked)
+
+
+def _side_by_side(
+    tasks: Sequence[tuple[bool, Callable[[], Result]]], threads: int, on_done: Callable[[Result], None] | None
+) -> list[Result]:
+    """The results in order: tasks that are slow in threads, the others here. An interrupt drops what did not begin."""
+    results: list[Result] = []
+    with ThreadPoolExecutor(threads, "verify") as pool:
+        waiting: dict[int, Future[Result]] = {
+            index: pool.submit(task) for index, (slow, task) in enumerate(tasks) if slow
+        }
+        try:
+            for index, (_, task) in enumerate(tasks):
+                results.append(waiting[index].result() if index in waiting else task())
+                if on_done:
+                    on_done(results[-1])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results
