@@ -110,6 +110,27 @@ def test_many_threads_at_once_and_nothing_left(sandbox, tmp_path, monkeypatch):
     assert (descriptors(), children(), list(tmp_path.iterdir())) == before
 
 
+def test_with_more_descriptors_than_select_can_serve(sandbox):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1400:
+        pytest.skip(f"this process may have {hard} descriptors only")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1400), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert sandbox.run("print(1)").stdout == b"1\n"
+    finally:
+        for handle in held:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_work_folder_that_its_guest_removed_or_closed():
+    for program in ("import os; os.rmdir(os.getcwd())", "import os; os.mkdir('x'); os.chmod(os.getcwd(), 0)"):
+        assert Sandbox(("limits",)).run(program).status == "ok"
+
+
 def test_from_asyncio(sandbox):
     async def several() -> list[bytes]:
         return [

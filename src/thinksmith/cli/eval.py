@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thinksmith.cli.unsafe import UnsafeCode
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -33,6 +35,7 @@ def evaluate(
         str, typer.Option(metavar="NAME", help="The model that judges problems of kind judge.", show_default=False)
     ] = "",
     report: Annotated[Path | None, typer.Option(help="Also write a page, such as report.html.")] = None,
+    unsafe_code: UnsafeCode = False,
 ) -> None:
     """Measure a model: accuracy with its interval. An interrupted run goes on where it stopped."""
     import asyncio

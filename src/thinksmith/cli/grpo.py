@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from thinksmith.cli.unsafe import UnsafeCode
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -23,6 +25,7 @@ def grpo(
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of problems and sampling.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; a stopped run in it is resumed.")] = None,
+    unsafe_code: UnsafeCode = False,
 ) -> None:
     """Train with GRPO and measure before and after on held-out problems. Stopped, it resumes with the same --out."""
     overrides = {"model": model, "problems": problems, "steps": steps, "training.lr": lr, "seed": seed}

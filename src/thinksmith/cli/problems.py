@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thinksmith.cli.unsafe import UnsafeCode
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,6 +31,7 @@ def problems(
     split: Annotated[str, typer.Option(help="Which split: test is held out from every training.")] = "test",
     seed: Annotated[int, typer.Option(help="Which draw of a family.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="Verify the gold answer of every problem instead.")] = False,
+    unsafe_code: UnsafeCode = False,
 ) -> None:
     """List families and data sets, or show problems of one."""
     from thinksmith.cli.screen import console

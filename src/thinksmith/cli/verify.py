@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from thinksmith.cli.unsafe import UnsafeCode
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -32,17 +34,11 @@ def verify(
         typer.Option(metavar="KEY=VALUE", help="What the kind needs besides, as JSON or text: target=24."),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a file's verdicts, as JSON lines.")] = None,
-    unsafe_code: Annotated[
-        bool, typer.Option("--unsafe-code", help="Run code answers even where nothing shuts them in.")
-    ] = False,
+    unsafe_code: UnsafeCode = False,
 ) -> None:
     """Verify one answer (exit code 1 if it is not correct), or all responses of a file."""
-    import os
-
     from thinksmith.errors import UserError
 
-    if unsafe_code:
-        os.environ["THINKSMITH_UNSAFE_CODE"] = "1"
     if gold is None and not meta:
         _verify_file(target, kind, out)
         return

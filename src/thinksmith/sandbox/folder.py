@@ -77,7 +77,10 @@ def _deleted(pid: int) -> int:
 def empty(folder: str) -> None:
     """Remove all that is in `folder`, however deep: folders are moved up to the top before they are looked into."""
     fresh = (f"{folder}/.{number:x}." for number in count())
-    left = [entry.path for entry in os.scandir(folder)]
+    left: list[str] = []
+    with suppress(OSError):  # it may be gone
+        os.chmod(folder, 0o700)
+        left += [entry.path for entry in os.scandir(folder)]
     while left:
         path = left.pop()
         try:
@@ -95,10 +98,11 @@ def _lifted(path: str, fresh: Iterator[str]) -> list[str]:
     """Empty one folder: its files go, its folders get a new name at the top, which is returned."""
     moved = []
     for entry in list(os.scandir(path)):
-        if entry.is_dir(follow_symlinks=False):
-            os.chmod(entry.path, 0o700)  # to move a folder is to write to it
-            moved.append(next(fresh))
-            os.rename(entry.path, moved[-1])
-        else:
-            os.unlink(entry.path)
+        with suppress(OSError):
+            if entry.is_dir(follow_symlinks=False):
+                os.chmod(entry.path, 0o700)  # to move a folder is to write to it
+                moved.append(next(fresh))
+                os.rename(entry.path, moved[-1])
+            else:
+                os.unlink(entry.path)
     return moved

@@ -112,11 +112,11 @@ class _Keeper:
 
     def _bury(self) -> int | None:
         """Its exit code, once all of it is gone; None if the kernel does not let go of it."""
-        for handle in (self.spawned.pidfd, self.init):
-            if handle >= 0 and not select.select([handle], [], [], _DEATH_SECONDS)[0]:
-                return None
+        gone = all(_ended(handle, _DEATH_SECONDS) for handle in (self.spawned.pidfd, self.init) if handle >= 0)
         if self.init >= 0:
             os.close(self.init)
+        if not gone:
+            return None
         code = self.spawned.process.wait()
         return 128 - code if code < 0 else code
 
@@ -159,6 +159,9 @@ class _Keeper:
             self.poll.unregister(info)
             with suppress(ValueError, KeyError, OSError):
                 self.init = os.pidfd_open(json.loads(self.told)["child-pid"])
+            if self.init >= 0 and _ended(self.spawned.pidfd, 0):  # then that number may be another's by now
+                os.close(self.init)
+                self.init = -1
 
     def _stopped(self, stop: int) -> None:
         self.poll.unregister(stop)
@@ -196,6 +199,13 @@ class _Keeper:
         if number == signal.SIGXCPU or cpu_gone:
             return "timeout", f"used more than {self.limits.cpu_seconds:g} s of processor time"
         return "killed", f"ended by {signal.strsignal(number) or f'signal {number}'}"
+
+
+def _ended(pidfd: int, seconds: float) -> bool:
+    """Has this process ended, or does it within so many seconds? (select would refuse descriptors above 1,023.)"""
+    waiting = select.poll()
+    waiting.register(pidfd, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
 
 
 def _threads(pid: int) -> int:

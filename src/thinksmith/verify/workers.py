@@ -282,7 +282,10 @@ class _Pool:
 
     def _running_zygote(self) -> _Zygote:
         with self.changed:
-            if self.zygote is None or not self.zygote.alive():
+            if self.zygote is not None and not self.zygote.alive():
+                self.zygote.close()
+                self.zygote = None
+            if self.zygote is None:
                 self.zygote = _Zygote()
             return self.zygote
 

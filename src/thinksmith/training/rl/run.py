@@ -25,6 +25,7 @@ from thinksmith.training.rl.grpo import Metrics, train
 from thinksmith.training.rl.recipe import EvaluationTable, GRPORecipe
 from thinksmith.training.rl.rewards import combine
 from thinksmith.training.run_folder import open_folder, versions, write_json
+from thinksmith.verify import require
 
 Stage = Literal["before", "training", "after"]
 
@@ -59,6 +60,8 @@ def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher) -> Res
     # What the recipe may have wrong is looked at before anything is written or computed.
     combine(recipe.rewards)
     held_out, pool = _problems(recipe)
+    for kind in {problem.kind for problem in (*held_out, *pool)}:
+        require(kind)
     policy = load_policy(recipe.model)
     engine = LocalEngine(policy)
     base_hash = policy.weights_hash()
