@@ -250,3 +250,5 @@ def test_every_way_of_bubblewrap(way):
     if result.status == "error":
         pytest.skip(f"not on this machine: {result.reason}")
     assert (result.status, result.stdout) == ("failed", b"fits\n"), result
+    if "seccomp" in sandbox.layers:
+        assert "PermissionError" in sandbox.run("import os; os.chmod('/dev/null', 0o666)").stderr.decode()

@@ -277,3 +277,12 @@ def test_a_number_of_workers_that_is_none(monkeypatch, written):
     monkeypatch.setenv("THINKSMITH_VERIFY_WORKERS", written)
     with pytest.raises(UserError, match="THINKSMITH_VERIFY_WORKERS must be a number from 1 to 64"):
         workers_wanted()
+
+
+def test_a_deadline_that_is_over_before_the_worker_has_begun():
+    begin = time.monotonic()
+    for _ in range(30):
+        with pytest.raises(Exceeded):
+            call("verify_tasks:spin", None, seconds=0.0001)
+    assert call("operator:add", 1, 1) == 2
+    assert time.monotonic() - begin < 10

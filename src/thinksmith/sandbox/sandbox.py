@@ -121,7 +121,7 @@ class Sandbox:
             "identity": identity,
             "rlimits": _rlimits(limits, own_user=bool(identity) or apart) if "limits" in self.layers else [],
             "landlock": self._landlock([*view.readable(), *path], folder),
-            "filter": self._filter(limits.processes > 1, own_files=apart),
+            "filter": self._filter(limits.processes > 1),
             "files": files,
             "source": source,
             "arguments": arguments,
@@ -152,9 +152,12 @@ class Sandbox:
             return None
         return landlock.rules(landlock.abi(), readable, view.DEVICES, folder)
 
-    def _filter(self, processes: bool, *, own_files: bool) -> bytes:
+    def _filter(self, processes: bool) -> bytes:
         if "seccomp" not in self.layers:
             return b""
+        # In namespaces all files but its own are read-only, or another user's. Root in a user namespace stays the owner
+        # of the few devices, and could close /dev/null to everybody.
+        own_files = "namespaces" in self.layers and (self.way == "root" or os.geteuid() != 0)
         return seccomp.build(os.uname().machine, own_files=own_files, processes=processes)
 
 

@@ -135,6 +135,8 @@ def _fork(control: socket.socket, channel: int, prepare_to_die: Callable[[], Non
     zygote = os.getpid()
     pid = os.fork()
     if pid:
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)  # as the child does for itself: whoever is first, the group is there to be killed
         return pid
     try:
         os.setpgid(0, 0)
