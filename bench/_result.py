@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("thinksmith", "torch", "transformers", "tokenizers", "numpy", "trl")
+PACKAGES = ("thinksmith", "torch", "transformers", "tokenizers", "numpy", "trl", "math-verify", "sympy")
 
 
 def finish(name: str, figures: dict[str, Any], goals: dict[str, Any], holds: bool) -> None:

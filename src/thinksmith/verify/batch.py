@@ -52,18 +52,18 @@ def check_all(
 def _side_by_side(
     tasks: Sequence[tuple[bool, Callable[[], Result]]], threads: int, on_done: Callable[[Result], None] | None
 ) -> list[Result]:
-    """The results in order: tasks that are slow in threads, the others here. An interrupt drops what did not begin."""
+    """The results in order: tasks that are slow in threads, the others here. An interrupt does not wait for what is
+    under way, and drops what did not begin."""
     results: list[Result] = []
-    with ThreadPoolExecutor(threads, "verify") as pool:
+    pool = ThreadPoolExecutor(threads, "verify")
+    try:
         waiting: dict[int, Future[Result]] = {
             index: pool.submit(task) for index, (slow, task) in enumerate(tasks) if slow
         }
-        try:
-            for index, (_, task) in enumerate(tasks):
-                results.append(waiting[index].result() if index in waiting else task())
-                if on_done:
-                    on_done(results[-1])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for index, (_, task) in enumerate(tasks):
+            results.append(waiting[index].result() if index in waiting else task())
+            if on_done:
+                on_done(results[-1])
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     return results

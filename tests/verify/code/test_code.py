@@ -186,6 +186,98 @@ def test_a_dead_program_is_not_taken_for_the_exception_that_a_test_expects(name)
     assert (reason is None) is (name == "sys.exit when called")  # that one is an exception like any other
 
 
+LIAR = "class A:\n    def __{name}__(self, *x):\n        {does}\ndef f(x):\n    return A()\n"
+
+
+@pytest.mark.parametrize(
+    ("tests", "program"),
+    [
+        ("assert f(1) == 2, f(1)", LIAR.format(name="str", does="raise ValueError")),
+        ("d = {1: 2}\nassert d[f(3)] == 2", LIAR.format(name="repr", does="raise ValueError")),
+        ("r = f(3)\nif r != 4: raise Exception(r)", "import os\n" + LIAR.format(name="str", does="os._exit(0)")),
+        ("r = f(3)\nif r != 4: raise Exception(r)", LIAR.format(name="str", does="raise SystemExit")),
+    ],
+)
+def test_an_object_that_fails_when_it_is_shown_is_wrong_and_no_way_out(tests, program):
+    trace = Trace("", f"```python\n{program}```", "none")
+    assert verify(problem(tests=tests), trace).status == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("tests", "program"),
+    [
+        ("r = f(3)\nassert 41 in r", LIAR.format(name="contains", does="return True")),
+        ("assert f(3).startswith('abc')", "class A:\n    startswith = lambda s, x: True\ndef f(x): return A()"),
+        ("assert f(3).issubset({1})", "class A:\n    issubset = lambda s, x: True\ndef f(x): return A()"),
+        (
+            "assert 'abc' in f(1)\nassert f(2) == 'abc'",
+            "class A:\n    def __contains__(s, x):\n        global seen\n        seen = x\n        return True\n"
+            "def f(x): return A() if x == 1 else seen",
+        ),
+    ],
+)
+def test_what_is_asked_of_data_is_not_asked_of_an_object(tests, program):
+    assert judge(problem(tests=tests), program) is not None
+
+
+def test_an_instance_that_the_tests_make_has_all_its_methods():
+    tests = "u = Union(3)\nu.join(0, 1)\nassert u.find(0) == u.find(1) != u.find(2)\nassert len(u) == 3 and 2 in u"
+    program = dedent("""
+        class Union:
+            def __init__(self, n): self.up = list(range(n))
+            def find(self, x): return x if self.up[x] == x else self.find(self.up[x])
+            def join(self, a, b): self.up[self.find(a)] = self.find(b)
+            def __len__(self): return len(self.up)
+            def __iter__(self): return iter(range(len(self.up)))
+        """)
+    assert judge(problem(tests=tests), program) is None
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"tests": "def check(candidate):\n    assert candidate(1) == 2"},  # nobody calls it
+        {"entry": "f", "tests": "def check_it(candidate):\n    assert candidate(1) == 2"},
+        {"tests": "assert 1 + 1 == 2"},
+        {"entry": "f", "tests": "def check(candidate):\n    candidate('x' * 2 ** 25)"},  # more than can be told
+    ],
+)
+def test_tests_that_do_not_test_the_program_are_bad_gold(meta):
+    with pytest.raises(BadGold):
+        judge(problem(**meta), "def f(x):\n    return x\n")
+
+
+def test_a_solution_may_have_the_name_of_a_builtin_or_of_a_module():
+    reference = Problem("p", "?", "def sum(a, b):\n    return a - b\n", "code", {"tests": "assert sum(10, 15) == -5"})
+    assert judge(reference, reference.answer) is None
+    assert judge(reference, "def sum(a, b):\n    return a + b\n") is not None
+    named = problem(entry="bisect", tests="def check(candidate):\n    assert candidate(4) == 2\nassert bisect(6) == 3")
+    assert judge(named, "def bisect(x):\n    return x // 2\n") is None
+    # what the tests mean by a built-in is not the program's to say
+    assert judge(problem(tests="assert sum(f(1)) == 3"), "def sum(x): return 3\ndef f(x): return [7]\n") is not None
+
+
+def test_a_stub_that_is_shown_does_not_stand_for_the_solution():
+    asked = problem(tests="assert add(1, 2) == 3", prompt="def add(a, b):\n    return 3\n")
+    assert judge(asked, RIGHT) is None
+    assert judge(asked, "def add(a, b):\n    return 4\n") is not None
+
+
+def test_large_values_and_many_calls():
+    tests = "assert len(f(10**6)) == 10**6\nassert g(list(range(10**6))) == 10**6\n"
+    tests += "assert all(list(h(n)) == [n] for n in range(2000))"
+    program = "def f(n): return list(range(n))\ndef g(x): return len(x)\ndef h(n): yield n\n"
+    assert judge(problem(tests=tests), program) is None
+
+
+def test_seconds_are_for_each_case():
+    cases = [{"args": [], "expected": 1}] * 5
+    slow = "import time\ndef f():\n    time.sleep({})\n    return 1\n"
+    assert judge(problem(entry="f", cases=cases, seconds=1), slow.format(0.3)) is None
+    with pytest.raises(Exceeded):
+        judge(problem(entry="f", cases=cases, seconds=0.5), slow.format(30))
+
+
 def test_time_and_memory_are_bounded():
     slow = problem(entry="add", tests=CHECK, seconds=1)
     with pytest.raises(Exceeded):

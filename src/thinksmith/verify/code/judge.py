@@ -11,8 +11,9 @@
 - `cases` with `input` and `output`: the program reads one and must write the other (Codeforces); `tolerance` for
   numbers (0). See `outputs`.
 
-`prelude` is put before the program (imports that the data set takes for granted). `seconds` (10 for a test or a case)
-and `memory_mb` (1,024) bound it, and a minute bounds all cases that read and write.
+`prelude` is put before the program (imports that the data set takes for granted). `seconds` (10) bounds the tests, or
+each case, and `memory_mb` (1,024) each process; all cases together have a minute. What the reference solution (the gold
+answer) defines is the solution's in the tests even if a built-in is called so.
 
 The tests and the program are two processes in two sandboxes (`inside/guest.py` tells why that cannot be cheated);
 outputs are compared here, and the program never sees what is expected of it. What the tests' own process reports
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import time
@@ -41,11 +43,12 @@ from thinksmith.verify.workers import Exceeded, WorkerFailed
 
 SECONDS = 10.0
 TOTAL_SECONDS = 60.0
-"""Of all cases together that read and write: an answer cannot be slow a thousand times."""
+"""Of all cases together: an answer cannot be slow a thousand times."""
 MEMORY_MB = 1024
 MAX_CASES = 1000
 MAX_INPUT = 16 * 2**20
 _REPORT = 2**16
+_DEFINED = re.compile(r"^(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 _INSIDE = Path(__file__).parent / "inside"
 
 
@@ -60,6 +63,7 @@ class Exam:
     header: str
     prelude: str
     tolerance: float
+    names: tuple[str, ...]
     limits: Limits
 
     @property
@@ -115,6 +119,7 @@ def exam_of(problem: Problem) -> Exam:
     return Exam(
         entry, tests, cases, _text(meta, "setup", "test_setup_code"), header, _text(meta, "prelude"),
         _number(meta, "tolerance", 0.0 if cases and "output" in cases[0] else 1e-6, 0.0, 1.0),
+        tuple({*([entry] if entry else ()), *_DEFINED.findall(problem.answer or "")}),
         Limits(
             seconds=_number(meta, "seconds", SECONDS, 0.1, 600.0),
             cpu_seconds=_number(meta, "seconds", SECONDS, 0.1, 600.0) + 1,
@@ -206,20 +211,26 @@ def _by_output(sandbox: Sandbox, exam: Exam, text: str) -> str | None:
 def _by_examiner(sandbox: Sandbox, exam: Exam, text: str) -> str | None:
     """Run program and tests side by side and read the examiner's report."""
     secret = secrets.token_hex(16)
-    task = {"secret": secret, "entry": exam.entry, "tolerance": exam.tolerance}
-    task |= {"cases": list(exam.cases)} if exam.cases else {"setup": _setup(exam), "tests": exam.tests}
+    task: dict[str, Any] = {"secret": secret, "entry": exam.entry}
+    limits = exam.limits
+    if exam.cases:
+        task |= {"cases": list(exam.cases), "tolerance": exam.tolerance, "seconds": limits.seconds}
+        total = max(TOTAL_SECONDS, limits.seconds)
+        limits = replace(limits, seconds=total, cpu_seconds=total)
+    else:
+        task |= {"setup": _setup(exam), "tests": exam.tests, "names": exam.names}
     ours, theirs = socket.socketpair()
     reader, writer = (os.fdopen(end, mode, buffering=0) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
     with ours, theirs, reader, writer:
         program = sandbox.start(
             "import guest\nguest.program()", channels=(theirs.fileno(),), stdin=text.encode("utf-8", "replace"),
-            packages=(_INSIDE,), limits=exam.limits,
+            packages=(_INSIDE,), limits=limits,
         )  # fmt: skip
         with program:
             theirs.close()  # so that each side sees the end of the other
             examiner = sandbox.start(
                 "import guest\nguest.examiner()", channels=(ours.fileno(), writer.fileno()),
-                stdin=json.dumps(task).encode(), packages=(_INSIDE,), limits=exam.limits,
+                stdin=json.dumps(task).encode(), packages=(_INSIDE,), limits=limits,
             )  # fmt: skip
             with examiner:
                 ours.close()
@@ -241,14 +252,16 @@ def _without_program(program: Result, examiner: Result, told: dict[str, Any] | N
 
 
 def _reason(told: dict[str, Any]) -> str:
+    if told["late"]:
+        raise Exceeded("time")
     if told["bad_tests"]:
-        raise BadGold(told["reason"])
+        raise BadGold(f"the tests cannot be used: {told['reason']}")
     return str(told["reason"])
 
 
 def _setup(exam: Exam) -> str:
     """What stands before the tests: helpers of the prompt, if it can stand alone, and the data set's own."""
-    return (exam.header + "\n" if exam.header else "") + exam.setup
+    return (exam.header + "\n" if exam.header and exam.entry else "") + exam.setup
 
 
 def _told(report: int, secret: str) -> dict[str, Any] | None:

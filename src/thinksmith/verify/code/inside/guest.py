@@ -14,22 +14,27 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 import os
+import select
 import sys
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
-MAX_FRAME = 4 * 2**20
+MAX_FRAME = 16 * 2**20
 """Bytes of one message; also what a guest may make the other side hold in memory for one value."""
 MAX_DEPTH = 100
-MAX_OBJECTS = 10_000
+MAX_OBJECTS = 100_000
 """Objects that one side keeps for the other."""
 SAFE = 2**53
-SPECIAL = frozenset({"__len__", "__getitem__", "__contains__", "__str__", "__repr__"})
+SPECIAL = frozenset({"__len__", "__getitem__", "__str__", "__repr__"})
 """Methods of an object that the other side may call besides those with plain names."""
+DATA = frozenset(dir(str)) | {"issubset", "issuperset", "isdisjoint"}
+"""Methods by which tests ask plain data about what they expect: an object in its place could just say yes."""
 CONTAINERS: dict[str, Callable[[Any], Any]] = {"t": tuple, "s": set, "z": frozenset}
 
 
@@ -41,23 +46,31 @@ class BadTests(Exception):
     """The data set's own code does not run."""
 
 
+class Late(BaseException):
+    """A case has taken its time. Not for tests to catch."""
+
+
 class TooLarge(Exception):
     """A value that is too large or too deep to be told."""
 
 
 class Remote:
-    """An object of the other side. Only calls, attributes and a few special methods reach it; equality is identity."""
+    """An object of the other side. Only calls, attributes and a few special methods reach it; equality is identity.
 
-    __slots__ = ("_id", "_peer")
+    What a test would ask of plain data is not asked of an object, unless the test itself made it (`made`) by calling a
+    class: a program could answer as it likes, and would learn what is expected.
+    """
 
-    def __init__(self, peer: Peer, number: int) -> None:
-        self._peer, self._id = peer, number
+    __slots__ = ("_id", "_made", "_peer")
+
+    def __init__(self, peer: Peer, number: int, *, made: bool = False) -> None:
+        self._peer, self._id, self._made = peer, number, made
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._peer.call(self._id, "", args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") or (name in DATA and not self._made):
             raise AttributeError(name)
         return self._peer.ask(["get", self._id, name])
 
@@ -65,13 +78,14 @@ class Remote:
         return iter(self._peer.ask(["list", self._id]))
 
     def __len__(self) -> int:
-        return self._special("__len__")  # type: ignore[no-any-return]
+        self._special("__len__")
+        return len(list(iter(self)))
 
     def __getitem__(self, key: Any) -> Any:
         return self._special("__getitem__", key)
 
     def __contains__(self, key: Any) -> bool:
-        return bool(self._special("__contains__", key))
+        return any(item is key or item == key for item in self)
 
     def _special(self, name: str, *args: Any) -> Any:
         try:
@@ -101,6 +115,8 @@ class Peer:
         self._objects: list[Any] = [root]
         self._generous = generous
         self.broken = ""
+        self.asked = 0
+        self.deadline: float | None = None
 
     def call(self, target: int, name: str, args: Any, kwargs: Any) -> Any:
         """Call object `target` of the other side, or its method `name`. Raises what the function raised."""
@@ -118,6 +134,7 @@ class Peer:
             raise
 
     def _asked(self, question: list[Any]) -> Any:
+        self.asked += 1
         self._send(question)
         while True:
             message = self._receive()
@@ -137,6 +154,8 @@ class Peer:
     def _served(self, message: list[Any]) -> list[Any]:
         try:
             return ["value", self.encode(self._done(message))]
+        except Late:
+            raise
         except (TooLarge, Broken) as error:
             return ["raise", ["ValueError"], str(error)]
         except BaseException as error:  # SystemExit too: the model's function called sys.exit
@@ -263,7 +282,7 @@ class Peer:
         if len(frame) > MAX_FRAME:
             if message[0] == "value":
                 return self._send(["raise", ["ValueError"], "returned more than can be told"])
-            raise TooLarge("more than can be told")
+            raise BadTests("an argument is larger than can be told") if not self._generous else TooLarge("too large")
         view = memoryview(len(frame).to_bytes(4, "big") + frame)
         while view:
             view = view[os.write(self._descriptor, view) :]
@@ -286,6 +305,10 @@ class Peer:
     def _read(self, size: int) -> bytes:
         read = bytearray()
         while len(read) < size:
+            if self.deadline is not None:
+                left = self.deadline - time.monotonic()
+                if left <= 0 or not select.select([self._descriptor], [], [], left)[0]:
+                    raise Late
             if not (more := os.read(self._descriptor, size - len(read))):
                 if read:
                     raise Broken("the program ended in the middle of a message")
@@ -334,23 +357,30 @@ def program() -> None:
 def examiner() -> None:
     """The examiner's side. Reads the task from standard input and writes one line of JSON to its second channel.
 
-    The task: `secret` (to be repeated in the report), `entry`, and either `setup` and `tests` (Python) or `cases`, each
-    with `args`, `kwargs` and `expected`, and `tolerance`.
+    The task: `secret` (to be repeated in the report), `entry`, and either `setup`, `tests` (Python) and `names` (which
+    the solution defines whatever else is called so) or `cases`, each with `args`, `kwargs` and `expected`, `tolerance`
+    and the `seconds` of a case.
     """
     descriptor, report = map(int, os.environ["CHANNELS"].split(","))
     task = json.loads(sys.stdin.buffer.read())
     _mute()
     peer = Peer(descriptor)
-    bad_tests, reason = False, None
+    bad_tests = late = False
     try:
         reason = _by_cases(peer, task) if "cases" in task else _by_tests(peer, task)
+        if reason is None and not peer.asked:
+            raise BadTests("they never call the program")
     except BadTests as error:
         bad_tests, reason = True, str(error)
+    except Late:
+        late, reason = True, "too slow"
+    except BaseException as error:  # whatever a program's object did to the tests, it is not right
+        reason = f"the tests end with {type(error).__name__}"
     if peer.broken:
         reason = peer.broken
     told = {
         "secret": task["secret"], "passed": reason is None, "reason": (reason or "")[:1000], "bad_tests": bad_tests,
-        "broken": bool(peer.broken),
+        "broken": bool(peer.broken), "late": late,
     }  # fmt: skip
     os.write(report, json.dumps(told).encode())
     os._exit(0)
@@ -361,14 +391,16 @@ def _by_tests(peer: Peer, task: dict[str, Any]) -> str | None:
     space: dict[str, Any] = {"__name__": "tests"}
     if fault := _ran(task["setup"], "setup", space):
         raise BadTests(fault)
-    solution = Remote(peer, 0)
-    names = {task["entry"]} if task["entry"] else set()
+    solution = Remote(peer, 0, made=True)
+    names = set(task["names"])
     try:
         code = compile(task["tests"], "tests.py", "exec")
     except (SyntaxError, ValueError) as error:
         raise BadTests(str(error)) from None
-    for name in names | _free(code, space):
+    for name in _free(code, space):
         space[name] = _module(name) or _Function(solution, name)
+    for name in names:
+        space[name] = _Function(solution, name)
     if fault := _ran(task["tests"], "tests", space):
         return fault
     if task["entry"] and callable(check := space.get("check")):
@@ -382,6 +414,7 @@ def _by_cases(peer: Peer, task: dict[str, Any]) -> str | None:
     """Each case: what `entry` makes of `args` is `expected`. `Solution.method` is called on a new instance."""
     *owners, method = task["entry"].split(".")
     for index, case in enumerate(task["cases"], 1):
+        peer.deadline = time.monotonic() + task["seconds"]
         try:
             target = 0
             for owner in owners:
@@ -395,13 +428,14 @@ def _by_cases(peer: Peer, task: dict[str, Any]) -> str | None:
                     f"case {index}: {_short(case.get('args'))} gives {_short(got)}, expected {_short(case['expected'])}"
                 )
         except Exception as error:
-            said = " ".join(str(error).split())[:200]
+            said = _said(error)
             return f"case {index}: {_short(case.get('args'))} raises {type(error).__name__}: {said}"
     return None
 
 
 def same(expected: Any, got: Any, tolerance: float) -> bool:
-    """Equal as Python says, but a tuple is a list, and floats may differ by `tolerance`, absolute or relative."""
+    """Equal as Python says, but a tuple is a list, keys may be told as text (JSON has no others), and numbers may
+    differ by `tolerance`: from an int absolute, from a float absolute or relative."""
     if isinstance(expected, (list, tuple)):
         return (
             isinstance(got, (list, tuple))
@@ -409,18 +443,28 @@ def same(expected: Any, got: Any, tolerance: float) -> bool:
             and all(same(a, b, tolerance) for a, b in zip(expected, got, strict=True))
         )
     if isinstance(expected, dict):
-        return (
-            isinstance(got, dict)
-            and expected.keys() == got.keys()
-            and all(same(value, got[key], tolerance) for key, value in expected.items())
-        )
+        if not isinstance(got, dict):
+            return False
+        if expected.keys() != got.keys():
+            got = {str(key): value for key, value in got.items()}
+        return expected.keys() == got.keys() and all(same(each, got[key], tolerance) for key, each in expected.items())
     if isinstance(expected, bool) or isinstance(got, bool) or expected is None:
         return expected is got
     if isinstance(expected, (int, float)) and isinstance(got, (int, float)):
-        if isinstance(expected, int) and isinstance(got, int):
-            return expected == got
-        return expected == got or abs(expected - got) <= tolerance * max(1.0, abs(expected))
+        return _near(expected, got, tolerance)
     return bool(expected == got)
+
+
+def _near(expected: float, got: float, tolerance: float) -> bool:
+    if expected == got:
+        return True
+    if isinstance(expected, int) and isinstance(got, int):
+        return False
+    try:
+        margin = tolerance if isinstance(expected, int) else tolerance * max(1.0, abs(expected))
+        return math.isfinite(expected) and abs(expected - got) <= margin
+    except OverflowError:  # an int beyond all floats
+        return False
 
 
 def _short(value: Any) -> str:
@@ -435,7 +479,10 @@ class _Function:
         self._solution, self.__name__ = solution, name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._solution._peer.call(0, self.__name__, args, kwargs)
+        found = self._solution._peer.call(0, self.__name__, args, kwargs)
+        if isinstance(found, Remote) and self.__name__[0].isupper():
+            found._made = True  # an instance of a class that the tests themselves name
+        return found
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -461,12 +508,22 @@ def _ran(text: str, name: str, space: dict[str, Any], shown: str = "") -> str | 
     """Run the data set's code. None, or what was raised and in which line."""
     try:
         exec(compile(text, f"{name}.py", "exec"), space)
+    except (BadTests, Late):
+        raise
     except BaseException as error:
         line = _line(error, (shown or text).splitlines())
-        said = " ".join(str(error).split())[:200]
+        said = _said(error)
         kind = "" if isinstance(error, AssertionError) else type(error).__name__
         return f"{line or name} fails" + (f" ({': '.join(filter(None, (kind, said)))})" if kind or said else "")
     return None
+
+
+def _said(error: BaseException) -> str:
+    """What an error says; in it may be an object of the program's, which says what it likes, or fails."""
+    try:
+        return " ".join(str(error).split())[:200]
+    except Exception:
+        return ""
 
 
 def _line(error: BaseException, lines: list[str]) -> str:
