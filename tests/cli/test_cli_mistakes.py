@@ -19,6 +19,8 @@ MISTAKES = {
     "number out of range": (["eval", "mixed", "-n", "0"], "greater than or equal to 1"),
     "unknown choice": (["ask", "1 + 1", "--show", "thought"], "'thought' is not one of 'answer', 'all', 'json'"),
     "unknown family": (["problems", "aritmetic"], "did you mean 'arithmetic'"),
+    "nothing to check": (["problems", "", "--check"], "name what to check"),
+    "nothing named to check": (["problems", "--check"], "name what to check"),
     "unknown key": (["problems", "arithmetic:digts=2"], "digits"),
     "value out of range": (["eval", "arithmetic:digits=9"], "1..3"),
     "no such file": (["problems", "nowhere/mine.jsonl"], "no such file"),
@@ -71,6 +73,12 @@ def test_mistakes_over_a_filled_store(arguments, told, cli, filled):
 def test_standard_input_that_is_no_utf8(command, cli, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"What is 3 \xff 4?")))
     assert "byte 10" in one_line(cli(command, "-"))
+
+
+@pytest.mark.parametrize("command", [["ask", "-"], ["audit", "-"], ["verify", "-", "--gold", "5"]])
+def test_standard_input_that_is_closed(command, cli, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)  # so it is in a process that was started with `<&-`
+    assert "standard input is closed" in one_line(cli(*command))
 
 
 def test_a_file_that_is_no_utf8(cli, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,30 @@ def test_standard_input_and_thinking_tags(cli, monkeypatch):
     assert "extracted  2\n" in done.out
 
 
+def test_countdown_needs_no_gold_answer(cli, tmp_path):
+    numbers = ("--kind", "countdown", "--meta", "target=24", "--meta", "numbers=[8,3]")
+    assert (cli("verify", "8*3", *numbers).code, cli("verify", "8+3", *numbers).code) == (0, 1)
+    row = {"prompt": "Make 24.", "numbers": [8, 3], "target": 24, "response": "3 * 8"}
+    path = written(tmp_path / "c.jsonl", [row])
+    done = cli("verify", f"{path}:kind=countdown,answer=none")
+    assert done.code == 0
+    assert "accuracy  100.0%" in done.out
+    done = cli("problems", f"{path}:kind=countdown,answer=none", "--check")
+    assert (done.code, done.out) == (0, "1 problems, 0 without a gold answer to verify by\n")
+    written(path, [{**row, "numbers": None}])
+    assert cli("problems", f"{path}:kind=countdown,answer=none", "--check").code == 1
+
+
+def test_a_files_name_that_is_judged_as_an_answer_is_told(cli, tmp_path):
+    path = written(tmp_path / "r.jsonl", ROWS)
+    for target in (path, f"{path}:{SPEC}"):
+        done = cli("verify", target, "--gold", "5")
+        assert done.code == 1
+        assert f"{path} is a file, but its name was judged" in done.err
+        assert done.err.count("\n") == 1
+    assert cli("verify", "it is :x=5", "--gold", "5").err == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -70,6 +95,10 @@ def test_standard_input_and_thinking_tags(cli, monkeypatch):
         (["--gold", "1", "--meta", "target", "1"], "KEY=VALUE"),
         (["--gold", "1", "--out", "v.jsonl", "1"], "--out"),
         (["missing.jsonl"], "no such file"),
+        (["missing.jsonl", "--out", "."], "is a folder"),
+        (["missing.jsonl", "--out", "/nowhere/at/all/v.jsonl"], "no folder /nowhere/at/all"),
+        (["missing.jsonl", "--out", "~nobody-of-that-name/v.jsonl"], "cannot write"),
+        (["missing.jsonl", "--out", "x" * 5_000], "cannot write"),
     ],
 )
 def test_a_mistake_is_one_line_and_2(cli, arguments, told):
@@ -130,6 +159,7 @@ def test_columns_are_guessed_and_ids_may_repeat(cli, tmp_path):
     [
         (["{", ROWS[0]], SPEC, "r.jsonl:1: not JSON"),
         ([ROWS[0], {**ROWS[0], "output": 3}], SPEC, "r.jsonl:2: the response is a number"),
+        ([ROWS[0], {**ROWS[0], "output": []}], SPEC, "r.jsonl:2: the response is an empty list"),
         ([ROWS[0], {"question": "?", "gold": "1"}], SPEC, "r.jsonl:2: there is no column 'output'"),
         ([ROWS[0], {**ROWS[0], "question": " "}], SPEC, "r.jsonl:2: the prompt ('question') is empty"),
         ([ROWS[0]], "prompt=question,answer=gold,response=outputs", "did you mean 'output'"),
@@ -161,10 +191,29 @@ def test_an_exported_run_is_verified_again(cli, tmp_path, own_store):
     assert "1 problems, 2 attempts" in done.out
 
 
-def test_verdicts_that_cannot_be_written(cli, tmp_path):
-    done = cli("verify", f"{written(tmp_path / 'r.jsonl', ROWS)}:{SPEC}", "--out", tmp_path / "no" / "v.jsonl")
-    assert done.code == 2
-    assert "cannot write" in done.err
+def test_verdicts_that_cannot_be_written_are_told_before_anything_is_verified(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("thinksmith.verify.verify_all", lambda *_, **__: 1 / 0)
+    for out in (tmp_path / "no" / "v.jsonl", tmp_path):
+        done = cli("verify", f"{written(tmp_path / 'r.jsonl', ROWS)}:{SPEC}", "--out", out)
+        assert (done.code, done.out) == (2, "")
+        assert "cannot write" in done.err
+
+
+def test_old_verdicts_stay_until_there_are_new_ones(cli, tmp_path):
+    out = tmp_path / "v.jsonl"
+    out.write_text("old")
+    assert cli("verify", f"{written(tmp_path / 'r.jsonl', ['{'])}:{SPEC}", "--out", out).code == 2
+    assert out.read_text() == "old"
+    assert cli("verify", f"{written(tmp_path / 'r.jsonl', ROWS)}:{SPEC}", "--out", out).code == 0
+    assert len(out.read_text().splitlines()) == 9
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_verdicts_that_may_not_be_written(cli, tmp_path):
+    out = tmp_path / "v.jsonl"
+    out.write_text("old")
+    out.chmod(0o400)
+    assert "permission denied" in cli("verify", f"{written(tmp_path / 'r.jsonl', ROWS)}:{SPEC}", "--out", out).err
 
 
 def test_check_finds_all_that_cannot_be_verified(cli, tmp_path):

@@ -48,11 +48,38 @@ def status(text: str, gold: str = "C", options: object = None) -> str:
         "**Answer:** C",
         "Answer: C. Paris",
         r"\boxed{C} and again \boxed{(C)}",
+        "C (Paris)",
+        "Option C (Paris)",
+        "C, not B",
+        "C, not B or D",
+        "The answer is C, not A.",
+        "C rather than D",
+        "C) Paris, not (A)",
+        "C) Paris (C)",
+        "C) Paris is right, B is wrong",
+        "C. For A is not correct, B is false.",
+        "<answer>C</answer>",
     ],
 )
 def test_the_letter_in_any_dress(text):
     assert status(text) == status(text, options=CITIES) == "correct"
     assert status(text, gold="B") == status(text, gold="B", options=CITIES) == "wrong"
+
+
+@pytest.mark.parametrize("text", ["option C, Paris", "C, Paris", "C, Paris, not B", "The answer is C, **Paris**."])
+def test_behind_a_comma_stands_the_options_own_text(text):
+    assert status(text, options=CITIES) == "correct"
+    for gold in "ABD":
+        assert status(text, gold, CITIES) != "correct"
+    for other in ("Rome", "a city in France", "for one, cannot be right"):
+        assert status(rf"\boxed{{C, {other}}}", options=CITIES) == status(rf"\boxed{{C, {other}}}") == "wrong"
+
+
+@pytest.mark.parametrize(
+    "text", ["B) vitamin D", "B) F = ma", "B. Hepatitis C causes it", "B) 20 °C", "B) A river that I know", "B) is A+"]
+)
+def test_a_letter_in_an_explanation_is_no_option(text):
+    assert status(text, "B") == "correct"
 
 
 @pytest.mark.parametrize("text", ["Paris", "paris.", r"\boxed{\text{Paris}}", "The answer is **Paris**.", '"Paris"'])
@@ -79,6 +106,16 @@ def test_the_text_of_the_option(text):
         r"\boxed{both C and D}",
         r"\boxed{either C or D}",
         r"\boxed{ABCD}",
+        "B) is wrong, C is right",
+        "B: no. It is C",
+        "The answer is B: no, C is correct.",
+        "B) hmm, rather it is C.",
+        "B) Rome is nice, but C is better.",
+        "B) is wrong",
+        "B) is not correct.",
+        r"\boxed{B (C)}",
+        r"\boxed{B (or C)}",
+        r"\boxed{B, not A, C}",
     ],
 )
 def test_two_options_are_wrong_whichever_they_are(text):
@@ -94,6 +131,10 @@ def test_two_options_are_wrong_whichever_they_are(text):
         r"\boxed{Paris or Rome}",
         r"\boxed{Paris, Texas}",
         r"\boxed{York}",
+        r"\boxed{B (Paris)}",
+        r"\boxed{B, Paris}",
+        r"\boxed{option B, Paris}",
+        r"\boxed{B, not Paris}",
     ],
 )
 def test_a_text_that_names_another_option_or_only_contains_one_is_wrong(text):
@@ -130,6 +171,15 @@ def test_options_that_speak_of_letters():
     assert status("vitamin C", "B", options) == status("B) Vitamin C", "B", options) == "correct"
     assert status("A and B", "C", options) == status("C) A and B", "C", options) == "correct"
     assert status("A and B", "A", options) == "wrong"
+
+
+def test_options_that_contain_each_other():
+    options = ["vitamin", "vitamin C", "vitamin C and D", "B but not A"]
+    assert status("B) Vitamin C, since it is sour", "B", options) == "correct"
+    assert status("B) vitamin C or vitamin", "B", options) == "wrong"
+    assert status("A) vitamin C", "A", options) == status("B) vitamin C and D", "B", options) == "wrong"
+    assert status("B but not A", "D", options) == status("D) B but not A", "D", options) == "correct"
+    assert status("B but not A", "B", options) == "wrong"
 
 
 @pytest.mark.parametrize("gold", ["C", "(c)", "2", "Paris", "C) Paris", " paris "])

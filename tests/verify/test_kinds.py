@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinksmith.records import Problem, Trace
-from thinksmith.verify import verify
+from thinksmith.verify import check_gold, verify
 from thinksmith.verify.number import read_number
 
 
@@ -56,6 +56,28 @@ SAME_NUMBERS = [
     ("2.5", "$2.50 per pound"),
     ("4", "4th"),
     ("0", "-0"),
+    ("5", r"5\,"),
+    ("5", r"\;5\;"),
+    ("5", "5\\ "),
+    ("2\\,", "2"),
+    ("1234567", r"1\,234\,567"),
+    ("500000", "5 hundred thousand"),
+    ("5", "5 dozens"),
+    ("1000000", "10^6"),
+    *(("12", f"{money}12") for money in ("₹", "¥", "Rs. ", "US$")),
+    *(("5", dressed) for dressed in (r"\bf 5", r"\color{blue}{5}", r"\underline{5}")),
+    ("5", "5 sq cm"),
+    ("5", "$5/hour"),
+    ("5", r"\text{Total cost} = 5"),
+    ("5", "sum of roots = 5"),
+    ("5", "AB = 5"),
+    ("5", r"\overline{AB} = 5"),
+    ("5", "[ABC] = 5"),
+    ("5", "|z| = 5"),
+    ("5", r"\theta = 5"),
+    ("4", r"\gcd(12, 8) = 4"),
+    ("0.6", r"\cos A = \frac35"),
+    ("60", r"m\angle ABC = 60^\circ"),
 ]
 
 OTHER_NUMBERS = [
@@ -87,6 +109,17 @@ OTHER_NUMBERS = [
     ("10", "10^2"),
     ("7", "7 7"),
     ("7", "seven 7"),
+    ("500", "5 hundred thousand"),
+    ("0.3", "0.3..."),
+    ("0.3", "0.3 repeating"),
+    ("52", r"52\text{ in base eight}"),
+    ("52", "52 in octal"),
+    *(("5", f"5 {words}") for words in ("eighths", "quarters", "dozen", "factorial", "negative", "below zero")),
+    *(("5", f"5{words}") for words in (" point five", " base eight", "/six", "*six", " - six", " - m", " sin t")),
+    *(
+        ("5", f"{left} = 5")
+        for left in ("not x", "minus x", "sqrt x", "log x", r"\log", "wrong", "xy", "abcd", "a times b")
+    ),
 ]
 
 
@@ -220,6 +253,19 @@ def test_countdown_fractions_only_when_the_problem_allows_them():
     meta = {"numbers": [3, 3, 8, 8], "target": 24}
     assert status("countdown", "8 / (3 - 8 / 3)", "8 / (3 - 8 / 3)", fractions=True, **meta) == "correct"
     assert status("countdown", "8 / (3 - 8 / 3)", "8 / (3 - 8 / 3)", **meta) == "bad_gold"
+
+
+def test_countdown_needs_no_gold_answer():
+    meta = {"numbers": [8, 3], "target": 24}
+    assert status("countdown", None, "8 * 3", **meta) == "correct"
+    assert status("countdown", None, "8 + 3", **meta) == "wrong"
+    assert status("countdown", None, "8 * 3", numbers=[8, 3]) == "bad_gold"
+    assert check_gold(Problem("p", "?", None, "countdown", meta), thorough=True) is None
+    assert check_gold(Problem("p", "?", "3 * 8 * 1", "countdown", meta)) == (
+        "gold answer '3 * 8 * 1' is no solution: it must use each of 8, 3 once, and uses 3, 8, 1"
+    )
+    assert "no expression" in check_gold(Problem("p", "?", "", "countdown", meta))
+    assert "not a list" in check_gold(Problem("p", "?", None, "countdown", {"target": 24}))
 
 
 def test_countdown_counts_repeated_numbers():

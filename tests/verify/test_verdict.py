@@ -117,6 +117,7 @@ def test_a_gold_that_passes_the_check_is_right_when_it_is_boxed(kind, gold):
         {"numbers": "35", "target": 3},
         {"numbers": [1, None], "target": 3},
         {"numbers": [1], "target": "1/0"},
+        {"numbers": [1], "target": "1e999999999"},
         {"numbers": [], "target": 0},
     ],
 )

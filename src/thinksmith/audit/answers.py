@@ -72,7 +72,7 @@ def disagree(thinking: str, segments: list[Segment], answer: str) -> bool | None
 
 def _final_value(thinking: str, segments: list[Segment]) -> str | None:
     named = extract(thinking)
-    if named is not None and named.rule in ("boxed", "phrase"):
+    if named is not None and named.rule in ("boxed", "tag", "phrase"):
         return named.text
     working = _last_working(segments)
     if working is None:

@@ -35,7 +35,10 @@ def problems(
 ) -> None:
     """List families and data sets, or show problems of one."""
     from thinksmith.cli.screen import console
+    from thinksmith.errors import UserError
 
+    if check and not name.strip():
+        raise UserError("name what to check, such as thinksmith problems my.jsonl --check")
     if not name:
         _list(console())
         return

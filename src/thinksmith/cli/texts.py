@@ -13,6 +13,8 @@ STANDARD_INPUT = "-"
 def read_text(name: str) -> str:
     """The UTF-8 text of a file or of standard input. UserError if it cannot be read or is not UTF-8."""
     where = "standard input" if name == STANDARD_INPUT else name
+    if name == STANDARD_INPUT and sys.stdin is None:  # `<&-`
+        raise UserError("standard input is closed: pipe a text into it, or name a file")
     try:
         content = sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).expanduser().read_bytes()
         return content.decode("utf-8-sig")

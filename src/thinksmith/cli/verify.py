@@ -72,6 +72,7 @@ def _verify_one(target: str, gold: str | None, kind: str, meta: dict[str, Any]) 
     from thinksmith.verify import verify as verdict_on
 
     require(kind)
+    _note_file(target)
     text = read_text(target) if target == STANDARD_INPUT else target
     parts = split(text, detect_tags(text))
     verdict = verdict_on(Problem("answer", "", gold, kind, meta), Trace(parts.thinking, parts.answer, parts.status))
@@ -82,6 +83,20 @@ def _verify_one(target: str, gold: str | None, kind: str, meta: dict[str, Any]) 
     to.print(f"rule       {kind}: {VERIFIERS[kind].rule}")
     to.print(f"reason     {one_line(verdict.reason)}")
     return verdict
+
+
+def _note_file(target: str) -> None:
+    """Say that a text was taken for an answer where a file has that name."""
+    from thinksmith.errors import UserError
+    from thinksmith.problems.spec import is_file, parse_spec
+
+    try:
+        source = parse_spec(target).source
+    except UserError:  # no spec, so no file is meant
+        return
+    if is_file(source):
+        note = f"{source} is a file, but its name was judged as the answer, for --gold or --meta was given"
+        typer.echo(f"thinksmith: {note}", err=True)
 
 
 def _verify_file(spec: str, kind: str, out: Path | None) -> None:
@@ -95,6 +110,8 @@ def _verify_file(spec: str, kind: str, out: Path | None) -> None:
 
     if not spec.strip() or not parse_spec(spec).source.endswith(SUFFIXES):
         raise UserError(f"give the right answer to {spec[:60]!r} with --gold, or name a file ({', '.join(SUFFIXES)})")
+    if out:
+        _require_writable(out)
     recorded = read_recorded(spec, kind)
     with progress(len(recorded), "verifying") as done:
         verdicts = verify_all(((each.problem, each.trace) for each in recorded), on_verdict=done)
@@ -102,6 +119,24 @@ def _verify_file(spec: str, kind: str, out: Path | None) -> None:
     console().print(f"accuracy  {_accuracy(recorded, verdicts)}", style="bold")
     if out:
         _write(out, recorded, verdicts)
+
+
+def _require_writable(path: Path) -> None:
+    """See that the verdicts can be written, before hours go into them; nothing is written yet. Raises UserError."""
+    import os
+
+    from thinksmith.errors import UserError
+
+    try:
+        file = path.expanduser()
+        if file.is_dir():
+            raise UserError(f"cannot write {path}: it is a folder; name a file in it")
+        if not file.parent.is_dir():
+            raise UserError(f"cannot write {path}: there is no folder {file.parent}")
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise UserError(f"cannot write {path}: permission denied")
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a NUL in it, no home folder
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _rows(recorded: Sequence[Recorded], verdicts: Sequence[Verdict]) -> list[tuple[Any, ...]]:

@@ -1,8 +1,9 @@
 """What models wrote elsewhere, as rows of a file: a problem, its gold answer, and one or more responses.
 
 `my.jsonl:prompt=question,answer=gold,response=output,kind=number` names the columns as for any set of problems (see
-`thinksmith.problems`); `response` is a text, the chat messages of a turn, or a list of either. The same problem may
-stand in many rows. A run that `thinksmith export` wrote as JSON lines is read as it is.
+`thinksmith.problems`); `response` is a text, the chat messages of a turn, or a list of either. A column `kind` names
+the verifier of its row, unless one is named for all. The same problem may stand in many rows. A run that
+`thinksmith export` wrote as JSON lines is read as it is.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from thinksmith.errors import UserError
-from thinksmith.problems.mapping import GUESSES, columns_from, problems_from
+from thinksmith.problems.mapping import GUESSES, Columns, Placed, columns_from, problems_from
 from thinksmith.problems.rows import SUFFIXES, Row, describe, read_rows
 from thinksmith.problems.spec import did_you_mean, parse_spec
 from thinksmith.records import Problem, Trace
 from thinksmith.store.attempts import attempt_from_json
 from thinksmith.thinking import detect_tags, split
+from thinksmith.verify.verdict import JUDGED, VERIFIERS
 
 RESPONSES = ("response", "responses", "completion", "completions", "generation", "output", "prediction", "trace")
 """Columns that are taken for the response, in this order, unless one is named."""
@@ -48,7 +50,8 @@ class _Said:
 
 
 def read_recorded(spec: str, kind: str = "") -> list[Recorded]:
-    """The responses of a file, in its order. `kind` is the verifier where the spec names none.
+    """The responses of a file, in its order. `kind` is the verifier where the spec names none; without either it is
+    the one that a row's column `kind` names, else `math`.
 
     Raises UserError for whatever is wrong with the spec, the file or its rows, these by `file:line`.
     """
@@ -66,12 +69,38 @@ def read_recorded(spec: str, kind: str = "") -> list[Recorded]:
     said: dict[int, _Said] = {}
     prefix = next(Path(parsed.source).name.removesuffix(s) for s in SUFFIXES if parsed.source.endswith(s))
     plain = _without_responses(rows, response, name, said, parsed.source)
-    placed = problems_from(plain, replace(columns, number_ids=True), prefix=prefix, shown=parsed.source)
+    groups = {columns.kind: plain} if "kind" in options else _by_kind(plain, columns)
+    placed: list[Placed] = []
+    for each, of_kind in groups.items():
+        like = replace(columns, kind=each, number_ids=True)
+        placed += problems_from(of_kind, like, prefix=prefix, shown=parsed.source)
+    placed.sort(key=lambda one: one.number)
     return [
         Recorded(f"{parsed.source}:{number}", replace(problem, id=f"{prefix}/{_name(problem, said)}"), trace, sample)
         for problem, said, number in ((one.problem, said[one.number], one.number) for one in placed)
         for sample, trace in enumerate(said.traces)
     ]
+
+
+def _by_kind(rows: Iterable[Row], columns: Columns) -> dict[str, Iterable[Row]]:
+    """The rows by the kind that each names, `columns.kind` where it names none; each kind's are read by themselves.
+
+    Rows at fault stand with the first kind, to be told. Rows of another split are left out, unless there are no others.
+    """
+    groups: dict[str, list[Row]] = {}
+    elsewhere: list[Row] = []
+    for row in rows:
+        kind = row.values.pop("kind", None) or columns.kind
+        if kind not in (*VERIFIERS, JUDGED):
+            near = did_you_mean(str(kind), VERIFIERS, otherwise="; name one for all rows with :kind=KIND")
+            row = Row(row.number, fault=f"no verifier for answers of kind {str(kind)[:60]!r}{near}")
+        if row.fault:
+            groups.setdefault(next(iter(groups), columns.kind), []).append(row)
+        elif columns.split and row.values.get("split", columns.split) != columns.split:
+            elsewhere.append(row)
+        else:
+            groups.setdefault(kind, []).append(row)
+    return {**groups} or {columns.kind: elsewhere}
 
 
 def _without_responses(
@@ -106,6 +135,8 @@ def _guessed(row: Row, shown: str) -> str:
 
 def _traces(value: Any, finish: Any) -> tuple[Trace, ...]:
     """One trace a response. `finish` is an endpoint's finish_reason: "length" means that the text was cut off."""
+    if value == []:
+        raise ValueError("the response is an empty list")
     several = isinstance(value, list) and not (value and all(isinstance(each, dict) for each in value))
     texts = [_text(each) for each in value] if several else [_text(value)]
     ends: Sequence[Any] = finish if isinstance(finish, list) and len(finish) == len(texts) else [finish] * len(texts)
@@ -114,10 +145,25 @@ def _traces(value: Any, finish: Any) -> tuple[Trace, ...]:
 
 def _text(value: Any) -> str:
     """A text, or what the assistant says last in chat messages. Raises ValueError for anything else."""
-    if isinstance(value, list) and value and isinstance(value[-1], dict):
-        value = value[-1].get("content")
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        said = [message for message in value if message.get("role") == "assistant"]
+        if not said:
+            raise ValueError("the response is chat messages, but none of the role 'assistant'")
+        return _content(said[-1].get("content"))
     if not isinstance(value, str):
         raise ValueError(f"the response is {describe(value)}, not text or chat messages")
+    return value
+
+
+def _content(value: Any) -> str:
+    """What a message says: a text, or parts of which those of type `text` count. Raises ValueError."""
+    if isinstance(value, list):
+        parts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
+        if texts := [text for text in parts if isinstance(text, str)]:
+            return "".join(texts)
+        raise ValueError("the assistant's message has no text among its parts")
+    if not isinstance(value, str):
+        raise ValueError(f"the content of the assistant's message is {describe(value)}, not text")
     return value
 
 

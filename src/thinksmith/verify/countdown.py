@@ -1,9 +1,9 @@
 """Kind `countdown`: any expression that reaches `meta["target"]` with `meta["numbers"]`, each used exactly once.
 
-The gold answer is one solution among many. Allowed are + - * / with brackets; a division must come out whole unless
-`meta["fractions"]` is true (the game of 24 allows 8 / (3 - 8 / 3)). The expression may be followed by `= 24`, which
-must be true. A sign is not an operation on a number, so `-3 + 27` is as good as `27 - 3`. Powers are not allowed, nor
-are numbers glued together: 3 and 5 do not make 35.
+The gold answer is one solution among many, and need not be there. Allowed are + - * / with brackets; a division must
+come out whole unless `meta["fractions"]` is true (the game of 24 allows 8 / (3 - 8 / 3)). The expression may be
+followed by `= 24`, which must be true. A sign is not an operation on a number, so `-3 + 27` is as good as `27 - 3`.
+Powers are not allowed, nor are numbers glued together: 3 and 5 do not make 35.
 """
 
 from __future__ import annotations
@@ -39,6 +39,16 @@ def judge(problem: Problem, answer: str) -> str | None:
     return None
 
 
+def check(problem: Problem) -> str | None:
+    """Why `meta` asks for nothing, or why the gold answer, where there is one, is no solution; else None."""
+    try:
+        _asked(problem)
+        reason = None if problem.answer is None else judge(problem, problem.answer)
+    except (BadGold, Unreadable) as error:
+        return str(error)
+    return reason and f"gold answer {(problem.answer or '')[:50]!r} is no solution: {reason}"
+
+
 def _listed(numbers: Sequence[Fraction]) -> str:
     return ", ".join(map(str, numbers))
 
@@ -48,9 +58,16 @@ def _asked(problem: Problem) -> tuple[list[Fraction], Fraction]:
     if not isinstance(numbers, Sequence) or isinstance(numbers, str) or not 1 <= len(numbers) <= _MAX_NUMBERS:
         raise BadGold('meta["numbers"] is not a list of numbers')
     try:
-        return [Fraction(str(number)) for number in numbers], Fraction(str(target))
+        return [_number(number) for number in numbers], _number(target)
     except (ValueError, ZeroDivisionError):
         raise BadGold('meta["numbers"] and meta["target"] must be numbers') from None
+
+
+def _number(value: object) -> Fraction:
+    text = str(value).casefold()
+    if len(text) > 400 or len(text.partition("e")[2]) > 4:  # 1e999999999 would be written out in full
+        raise ValueError("too large a number")
+    return Fraction(text)
 
 
 def _sides(text: str) -> tuple[Expression, Fraction | None]:

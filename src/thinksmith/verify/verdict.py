@@ -46,7 +46,13 @@ class Verifier:
 VERIFIERS: dict[str, Verifier] = {
     "number": Verifier(number.judge, "one number, exactly"),
     "remainder": Verifier(remainder.judge, "quotient and remainder"),
-    "countdown": Verifier(countdown.judge, "an expression that uses each number once", expected=False),
+    "countdown": Verifier(
+        countdown.judge,
+        "an expression that uses each number once",
+        check=countdown.check,
+        reference=False,  # `check` has judged it already
+        expected=False,
+    ),
     "math": Verifier(math.judge, "the same mathematical object", slow=True),
     "exact": Verifier(exact.judge, "the same text", taken=exact.taken),
     "choice": Verifier(
