@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from attack import ALWAYS, Attack, Stage, only_root, setting, undumpable
 
+from thinksmith.sandbox import view
+
 KEPT = ("namespaces", "landlock")
 
 
@@ -25,6 +27,13 @@ def _not_the_owner(stage: Stage, layers: Sequence[str]) -> str:
     return "" if os.stat(json.__file__).st_uid == stage.user else "the standard library is another user's"
 
 
+def _nothing_installed(stage: Stage, layers: Sequence[str]) -> str:
+    files = stage.given["installed"]
+    if stage.user == 0 and files:
+        return ""
+    return "" if any(view.open_to_all([path]) for path in files) else "every installed package is closed to others"
+
+
 DISKS = ("/dev/[svx]d[a-z]", "/dev/nvme?n1")
 
 ATTACKS = (
@@ -39,6 +48,17 @@ ATTACKS = (
         KEPT,
     ),
     Attack("go through /proc/self/root", "open('/proc/self/root' + given['canary']).read(); escaped()", KEPT),
+    Attack(
+        "read an installed package",
+        """
+for path in given['installed']:
+    try:
+        if open(path, 'rb').read(): escaped(path)
+    except OSError: pass
+""",
+        KEPT,
+        host=_nothing_installed,
+    ),
     Attack("symbolic link out", "os.symlink(given['canary'], 'x'); open('x').read(); escaped()", KEPT),
     Attack(
         "hard link to a file outside",

@@ -9,12 +9,13 @@ import socket
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from attack import NUMBERS, Stage
 
-from thinksmith.sandbox import Limits, Sandbox, host
+from thinksmith.sandbox import Limits, Sandbox, host, view
 
 GUEST = 424_242  # guests of root's are users of their own: here always the same one, so that only layers part them
 VICTIM = """
@@ -37,6 +38,14 @@ def _program(machine: str) -> bytes:
     kind = 183 if machine == "aarch64" else 62
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, kind, 1, base + start, 64, 0, 0, 64, 56, 1, 0, 0, 0)
     return header + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 4096) + code
+
+
+def _installed() -> list[str]:
+    """A file of a package of this environment, and one from each folder of packages beside the standard library."""
+    found = [pytest.__file__]
+    for folder in view.hidden():
+        found += [str(path) for path in islice((p for p in Path(folder).rglob("*") if p.is_file()), 1)]
+    return found
 
 
 def _unix(path: str, kind: int) -> socket.socket:
@@ -115,6 +124,7 @@ def stage(tmp_path_factory) -> Iterator[Stage]:
             "home": str(home),
             "temporary": tempfile.gettempdir(),
             "canary": str(canary),
+            "installed": _installed(),
             "spare": str(home / "spare"),
             "victim": pid,
             "group": group,

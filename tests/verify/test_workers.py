@@ -212,6 +212,60 @@ def test_a_forked_child_has_workers_of_its_own():
     assert (ended.stdout, ended.stderr) == ("0 True\nTrue\n", "")
 
 
+def test_a_fork_waits_until_the_workers_have_started():
+    """Else the child would hold the pipe on which Popen waits, and the verdict would come when the child has ended."""
+    program = """
+        import os, signal, subprocess, threading, time
+        from thinksmith.verify.workers import call
+        starting, answers, real = threading.Event(), [], subprocess._fork_exec
+
+        def slow(*arguments):
+            starting.set()
+            time.sleep(0.3)
+            return real(*arguments)
+
+        subprocess._fork_exec = slow
+        thread = threading.Thread(target=lambda: answers.append(call("operator:add", 1, 1)))
+        thread.start()
+        starting.wait()
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        begin = time.monotonic()
+        thread.join()
+        print(answers, time.monotonic() - begin < 30)
+        os.kill(child, signal.SIGKILL)
+    """
+    assert run_script(program).stdout == "[2] True\n"
+
+
+def test_a_worker_that_died_is_asked_about_once_whoever_else_starts_one(monkeypatch):
+    """While the caller waits to ask how it ended, another thread reaps all that are known as dead."""
+    call("copy:copy", 1)
+    zygote = workers._pool.zygote
+    asked = threading.Event()
+    status = workers._Zygote.status
+    monkeypatch.setattr(workers._Zygote, "status", lambda self, pid: (asked.set(), status(self, pid))[1])
+    with ThreadPoolExecutor(1) as thread:
+        with zygote.lock:
+            died = thread.submit(call, "os:_exit", 7)
+            assert asked.wait(10)
+            time.sleep(0.2)
+            while zygote.dead:
+                zygote._ask({"reap": zygote.dead.pop()})
+        with pytest.raises(WorkerFailed, match="status 7"):
+            died.result(10)
+    assert call("copy:copy", 1) == 1
+
+
+def test_a_worker_of_which_nobody_knows_how_it_ended():
+    call("copy:copy", 1)
+    with pytest.raises(WorkerFailed, match="nobody knows"):
+        workers._pool.zygote.status(1 << 30)
+    assert call("copy:copy", 1) == 1
+
+
 def test_nothing_is_left_and_nothing_is_said_at_the_end():
     program = """
         import contextlib, threading, time

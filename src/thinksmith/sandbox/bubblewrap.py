@@ -15,12 +15,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from thinksmith.sandbox.view import DEVICES
+from thinksmith.sandbox import view
 
-WORK = "/work"
 Way = Literal["root", "user", "plain"]
 
 _SHARED = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
@@ -44,29 +44,39 @@ def ways() -> tuple[Way, ...]:
     return ("root", "user", "plain") if os.geteuid() == 0 else ("user", "plain")
 
 
-def arguments(way: Way, readable: Sequence[str], packages: Sequence[Path], disk: int, info: int) -> bytes:
+@cache
+def place(name: str) -> str:
+    """A folder at the top of the guest's file system that has nothing readable in it: /work, or else /work1, …"""
+    taken = {Path(path).parts[1] for path in view.readable()}
+    return next(f"/{name}{number or ''}" for number in count() if f"{name}{number or ''}" not in taken)
+
+
+def arguments(way: Way, packages: Sequence[Path], disk: int, info: int) -> bytes:
     """What bubblewrap reads from a descriptor (its command line could be read in the guest's /proc)."""
+    work, readable = place("work"), view.readable()
     given = list(_SHARED) + (["--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY] if way != "root" else [])
     given += ["--die-with-parent", "--new-session", "--hostname", "guest", "--info-fd", str(info), "--cap-drop", "ALL"]
     for capability in _CAPABILITIES[way]:
         given += ["--cap-add", capability]
-    places = (*readable, *inside(packages), *DEVICES)
-    for parent in sorted({str(parent) for place in places for parent in Path(place).parents} - {"/"}):
+    places = (*readable, *inside(packages), *view.DEVICES)
+    for parent in sorted({str(parent) for path in places for parent in Path(path).parents} - {"/"}):
         given += ["--dir", parent]  # else a folder of root's own stays closed to the guest
     for path in readable:
         if os.path.islink(path):
             given += ["--symlink", os.readlink(path), path]
         else:
             given += ["--ro-bind", path, path]
-    for place, package in zip(inside(packages), packages, strict=True):
-        given += ["--ro-bind", str(package), place]
-    for device in DEVICES:
+    for path in view.hidden():
+        given += ["--tmpfs", path, "--remount-ro", path]
+    for path, package in zip(inside(packages), packages, strict=True):
+        given += ["--ro-bind", str(package), path]
+    for device in view.DEVICES:
         given += ["--dev-bind-try", device, device]
     size = ["--size", str(disk)] if way == "plain" else []  # else the launcher sees to it, and to the number of files
-    given += ["--proc", "/proc", *size, "--tmpfs", WORK, "--remount-ro", "/", "--chdir", WORK]
+    given += ["--proc", "/proc", *size, "--tmpfs", work, "--remount-ro", "/", "--chdir", work]
     return b"\0".join(map(os.fsencode, given))
 
 
 def inside(packages: Sequence[Path]) -> list[str]:
     """Where the guest finds the packages; their real places are nobody's business."""
-    return [f"/packages/{number}" for number in range(len(packages))]
+    return [f"{place('packages')}/{number}" for number in range(len(packages))]

@@ -114,6 +114,8 @@ class _Keeper:
         """Its exit code, once all of it is gone; None if the kernel does not let go of it."""
         gone = all(_ended(handle, _DEATH_SECONDS) for handle in (self.spawned.pidfd, self.init) if handle >= 0)
         if self.init >= 0:
+            with suppress(OSError):  # it is our child only if we adopt orphans, as process 1 of a container does
+                os.waitid(os.P_PIDFD, self.init, os.WEXITED | os.WNOHANG)
             os.close(self.init)
         if not gone:
             return None

@@ -95,7 +95,7 @@ class Sandbox:
                 stdin=stdin,
                 channels=channels,
                 bubblewrap=self._bubblewrap(folders, limits.disk) if apart else None,
-                folder=bubblewrap.WORK if apart else None,
+                folder=bubblewrap.place("work") if apart else None,
                 counted="limits" in self.layers,
             )
         )
@@ -113,6 +113,8 @@ class Sandbox:
         apart, identity = "namespaces" in self.layers, self._identity(packages)
         bounded = apart and self.way != "plain"
         path = bubblewrap.inside(packages) if apart else list(map(str, packages))
+        # Where bubblewrap covers what is installed, the rules need not go around it.
+        readable, listed = (view.readable(), ()) if apart else view.uncovered()
         return {
             "report": report,
             "parent": 0 if apart else os.getpid(),
@@ -120,7 +122,7 @@ class Sandbox:
             "mount": f"size={limits.disk},nr_inodes={MAX_ENTRIES}".encode() if bounded else b"",
             "identity": identity,
             "rlimits": _rlimits(limits, own_user=bool(identity) or apart) if "limits" in self.layers else [],
-            "landlock": self._landlock([*view.readable(), *path], folder),
+            "landlock": self._landlock([*readable, *path], listed, folder),
             "filter": self._filter(limits.processes > 1),
             "files": files,
             "source": source,
@@ -132,7 +134,7 @@ class Sandbox:
         program = bubblewrap.found()
         if program is None:
             raise UserError("the sandbox layer namespaces needs bubblewrap: install it (apt install bubblewrap)")
-        return program, partial(bubblewrap.arguments, self.way, view.readable(), packages, disk)
+        return program, partial(bubblewrap.arguments, self.way, packages, disk)
 
     def _identity(self, packages: Sequence[Path]) -> int:
         """For root: a user that nobody else is, so that limits count this guest alone. 0: stay who we are.
@@ -147,10 +149,10 @@ class Sandbox:
             return own if self.way == "root" else 0
         return own if view.open_to_all([*view.readable(), tempfile.gettempdir(), *map(str, packages)]) else 0
 
-    def _landlock(self, readable: Sequence[str], folder: str) -> Landlock | None:
+    def _landlock(self, readable: Sequence[str], listed: Sequence[str], folder: str) -> Landlock | None:
         if "landlock" not in self.layers:
             return None
-        return landlock.rules(landlock.abi(), readable, view.DEVICES, folder)
+        return landlock.rules(landlock.abi(), readable, listed, view.DEVICES, folder)
 
     def _filter(self, processes: bool) -> bytes:
         if "seccomp" not in self.layers:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import fcntl
 import marshal
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import CodeType
 
 from thinksmith.sandbox import launcher
+from thinksmith.sandbox.forks import no_fork
 from thinksmith.sandbox.limits import Limits
 from thinksmith.sandbox.orders import Orders
 from thinksmith.sandbox.view import executable
@@ -64,7 +66,7 @@ class Spawned:
 
 def spawn(start: Start, folder: str, left: ExitStack) -> Spawned:
     """Start the process. All that must be closed in the end is left to `left`. Raises OSError."""
-    with ExitStack() as given:  # the guest gets copies of these
+    with no_fork, ExitStack() as given:  # the guest gets copies of these, and nobody else
         report, report_end = _pipe(left, given)
         info, info_end = _pipe(left, given) if start.bubblewrap else (-1, -1)
         content = marshal.dumps((_code(), start.orders(folder, report_end)))  # type: ignore[arg-type]
@@ -91,9 +93,20 @@ def spawn(start: Start, folder: str, left: ExitStack) -> Spawned:
     assert process.stderr is not None
     left.enter_context(process.stdout)
     left.enter_context(process.stderr)
-    pidfd = os.pidfd_open(process.pid)
+    pidfd = _pidfd(process)
     left.callback(os.close, pidfd)
     return Spawned(process, pidfd, process.stdout.fileno(), process.stderr.fileno(), report, info)
+
+
+def _pidfd(process: subprocess.Popen[bytes]) -> int:
+    """A descriptor of the process. One that cannot be watched is ended."""
+    try:
+        return os.pidfd_open(process.pid)
+    except OSError:
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
 
 
 def _environment(folder: str, channels: Sequence[int]) -> dict[str, str]:

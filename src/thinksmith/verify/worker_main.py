@@ -53,8 +53,8 @@ def main(channel: int) -> None:
     """The zygote: answers the parent on descriptor `channel` until that ends, and leaves nothing running.
 
     Asked for `{"modules": [...]}` with a socket beside it, it replies `{"pid": n}`; asked to `{"reap": pid}`, it
-    replies `{"status": n}` as os.waitpid tells it. A worker that has ended stays a zombie until then, so its number is
-    never another process's.
+    replies `{"status": n}` as os.waitpid tells it, with None for what is no child of its own. A worker that has ended
+    stays a zombie until then, so its number is never another process's.
     """
     parent, workers = os.getppid(), set[int]()
     control = socket.socket(fileno=channel)
@@ -91,12 +91,12 @@ def _take(control: socket.socket, size: int, passed: list[int]) -> bytes:
     return chunk
 
 
-def _reap(pid: int) -> int:
-    """The exit status of a worker that was killed or has ended."""
+def _reap(pid: int) -> int | None:
+    """The exit status of a worker that was killed or has ended; None if it was reaped before."""
     try:
         return os.waitpid(pid, 0)[1]
     except ChildProcessError:
-        return 0
+        return None
 
 
 def _load(modules: list[str]) -> dict[str, str] | None:

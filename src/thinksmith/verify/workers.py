@@ -22,9 +22,11 @@ import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from thinksmith.errors import UserError, one_line
+from thinksmith.sandbox.forks import no_fork
 from thinksmith.verify.judgement import BadGold, Unreadable
 from thinksmith.verify.wire import TooLarge, encode, receive
 
@@ -81,6 +83,7 @@ class _Worker:
     """A place in the pool, and the process that fills it once `start` was called."""
 
     channel: socket.socket
+    """There from before the process is, so that a forked child finds it and closes its copy."""
     zygote: _Zygote
     pid = 0
 
@@ -110,7 +113,10 @@ class _Worker:
 
 
 class _Zygote:
-    """The process that forks the workers. One thread at a time speaks with it."""
+    """The process that forks the workers. One thread at a time speaks with it.
+
+    To be made with `no_fork` held: a child forked meanwhile would keep the process's own end of its socket.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -134,25 +140,33 @@ class _Zygote:
 
     def fork(self, worker: _Worker, modules: list[str]) -> None:
         """Give `worker` its process, which has imported `modules`. Raises WorkerFailed."""
-        ours, theirs = socket.socketpair()
+        worker.zygote = self
         try:
             with self.lock:
                 while self.dead:
                     self._ask({"reap": self.dead.pop()})
-                reply = self._ask({"modules": modules}, theirs)
+                with no_fork:
+                    worker.channel, theirs = socket.socketpair()
+                    with theirs:
+                        self._send({"modules": modules}, theirs)
+                worker.pid = self._receive()["pid"]
         except BaseException:
-            ours.close()
+            if hasattr(worker, "channel"):
+                worker.channel.close()
             raise
-        finally:
-            theirs.close()
-        worker.channel, worker.zygote, worker.pid = ours, self, reply["pid"]
 
     def status(self, pid: int) -> int:
-        """How a worker ended that has closed its channel, as os.waitpid tells it. Raises WorkerFailed."""
-        self.kill(pid)  # has no effect on how it ended, unless it only closed its channel
+        """How a worker ended that has closed its channel, as os.waitpid tells it. Raises WorkerFailed.
+
+        `pid` must be forgotten by its worker first: after this the number may be another process's.
+        """
         with self.lock:
-            self.dead.remove(pid)
-            return int(self._ask({"reap": pid})["status"])
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)  # no effect on how it ended, unless it only closed its channel
+            status = self._ask({"reap": pid})["status"]
+        if status is None:
+            raise WorkerFailed("a worker is gone, and nobody knows how it ended")
+        return int(status)
 
     def kill(self, pid: int) -> None:
         """End a worker now, whatever it does. It stays a zombie until it is reaped, so `pid` is still its own."""
@@ -173,22 +187,34 @@ class _Zygote:
             self.process.kill()
             self.process.wait()
 
-    def _ask(self, request: dict[str, Any], passed: socket.socket | None = None) -> dict[str, Any]:
-        self.control.settimeout(START)
-        try:
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._send(request)
+        return self._receive()
+
+    def _send(self, request: dict[str, Any], passed: socket.socket | None = None) -> None:
+        with self._answering():
             data = encode(request)
             if passed is not None:  # the descriptor goes with the first bytes
                 data = data[socket.send_fds(self.control, [data], [passed.fileno()]) :]
             self.control.sendall(data)
-            reply = receive(self.control.recv)
-        except BaseException as error:  # also when interrupted: what it would say later is the answer to no question
+
+    def _receive(self) -> dict[str, Any]:
+        with self._answering():
+            return dict(receive(self.control.recv))
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Ends the zygote when it fails, and when interrupted: what it says later is the answer to no question."""
+        try:
+            self.control.settimeout(START)
+            yield
+        except BaseException as error:
             self.control.close()
             self.process.kill()
             self.process.wait()
             if isinstance(error, (OSError, ValueError)):
                 raise WorkerFailed(f"the process that starts workers does not answer: {one_line(error)}") from None
             raise
-        return dict(reply)
 
 
 class _Pool:
@@ -286,7 +312,8 @@ class _Pool:
                 self.zygote.close()
                 self.zygote = None
             if self.zygote is None:
-                self.zygote = _Zygote()
+                with no_fork:
+                    self.zygote = _Zygote()
             return self.zygote
 
     def _died(self, worker: _Worker, error: Exception) -> Exception:
@@ -296,9 +323,9 @@ class _Pool:
         self.counts["died"] += 1
         if isinstance(error, ValueError) or not worker.zygote.alive():
             return WorkerFailed(f"a worker died: {one_line(error)}")
-        status = worker.zygote.status(worker.pid)
-        worker.pid = 0
         worker.channel.close()
+        pid, worker.pid = worker.pid, 0
+        status = worker.zygote.status(pid)
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             return Exceeded("time") if number == signal.SIGXCPU else WorkerFailed(f"a worker died of signal {number}")

@@ -264,10 +264,10 @@ def test_a_stub_that_is_shown_does_not_stand_for_the_solution():
 
 
 def test_large_values_and_many_calls():
-    tests = "assert len(f(10**6)) == 10**6\nassert g(list(range(10**6))) == 10**6\n"
+    tests = "assert len(f(10**6)) == 10**6\nassert g(list(range(10**6))) == 10**6\n"  # eight megabytes each
     tests += "assert all(list(h(n)) == [n] for n in range(2000))"
     program = "def f(n): return list(range(n))\ndef g(x): return len(x)\ndef h(n): yield n\n"
-    assert judge(problem(tests=tests), program) is None
+    assert judge(problem(tests=tests, seconds=60), program) is None
 
 
 def test_seconds_are_for_each_case():

@@ -29,12 +29,14 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from thinksmith.records import Problem
 from thinksmith.sandbox import Limits, Result, Sandbox, open_sandbox
+from thinksmith.sandbox.forks import no_fork
 from thinksmith.verify.code.outputs import same_output
 from thinksmith.verify.code.program import defines, extract_program
 from thinksmith.verify.extract import Extracted
@@ -219,26 +221,33 @@ def _by_examiner(sandbox: Sandbox, exam: Exam, text: str) -> str | None:
         limits = replace(limits, seconds=total, cpu_seconds=total)
     else:
         task |= {"setup": _setup(exam), "tests": exam.tests, "names": exam.names}
-    ours, theirs = socket.socketpair()
-    reader, writer = (os.fdopen(end, mode, buffering=0) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
-    with ours, theirs, reader, writer:
-        program = sandbox.start(
-            "import guest\nguest.program()", channels=(theirs.fileno(),), stdin=text.encode("utf-8", "replace"),
-            packages=(_INSIDE,), limits=limits,
-        )  # fmt: skip
-        with program:
-            theirs.close()  # so that each side sees the end of the other
-            examiner = sandbox.start(
-                "import guest\nguest.examiner()", channels=(ours.fileno(), writer.fileno()),
-                stdin=json.dumps(task).encode(), packages=(_INSIDE,), limits=limits,
+    with ExitStack() as left:
+        with no_fork:  # a child that is forked here would keep ends open that must be seen to close
+            ours, theirs = map(left.enter_context, socket.socketpair())
+            reading, writing = os.pipe()
+            reader, writer = (
+                left.enter_context(os.fdopen(reading, "rb", 0)),
+                left.enter_context(os.fdopen(writing, "wb", 0)),
+            )
+            program = left.enter_context(
+                sandbox.start(
+                    "import guest\nguest.program()", channels=(theirs.fileno(),),
+                    stdin=text.encode("utf-8", "replace"), packages=(_INSIDE,), limits=limits,
+                )
             )  # fmt: skip
-            with examiner:
-                ours.close()
-                writer.close()
-                result = examiner.wait()
-            told = _told(reader.fileno(), secret)
-            if told is None or told["broken"]:
-                return _without_program(program.wait(), result, told)
+            theirs.close()
+            examiner = left.enter_context(
+                sandbox.start(
+                    "import guest\nguest.examiner()", channels=(ours.fileno(), writer.fileno()),
+                    stdin=json.dumps(task).encode(), packages=(_INSIDE,), limits=limits,
+                )
+            )  # fmt: skip
+            ours.close()
+            writer.close()
+        result = examiner.wait()
+        told = _told(reader.fileno(), secret)
+        if told is None or told["broken"]:
+            return _without_program(program.wait(), result, told)
     return None if told["passed"] else _reason(told)
 
 
