@@ -225,10 +225,8 @@ def _by_examiner(sandbox: Sandbox, exam: Exam, text: str) -> str | None:
         with no_fork:  # a child that is forked here would keep ends open that must be seen to close
             ours, theirs = map(left.enter_context, socket.socketpair())
             reading, writing = os.pipe()
-            reader, writer = (
-                left.enter_context(os.fdopen(reading, "rb", 0)),
-                left.enter_context(os.fdopen(writing, "wb", 0)),
-            )
+            reader = left.enter_context(os.fdopen(reading, "rb", 0))
+            writer = left.enter_context(os.fdopen(writing, "wb", 0))
             program = left.enter_context(
                 sandbox.start(
                     "import guest\nguest.program()", channels=(theirs.fileno(),),
