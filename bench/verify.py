@@ -180,7 +180,7 @@ def poisoned(count: int) -> dict[str, Any]:
 
 
 def data(name: str) -> list[dict[str, Any]]:
-    folder = Path(os.environ.get("THINKSMITH_DATA") or Path(__file__).resolve().parents[1] / "shared" / "data")
+    folder = Path(os.environ.get("THINKSMITH_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
     try:
         return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:

@@ -7,7 +7,8 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinksmith.records import Problem
+from thinksmith.records import Problem, Trace
+from thinksmith.verify import verify
 from thinksmith.verify.math import judge
 
 few = settings(max_examples=60, deadline=None)
@@ -92,7 +93,7 @@ def test_the_same_both_ways_in_any_shape(a, b, one, other):
 @few
 def test_terms_in_any_order_are_the_same_expression(parts, draw):
     assert is_right(written(parts), written(draw.sample(parts, len(parts))))
-    assert is_right(f"y = {written(parts)}", written(parts))
+    assert is_right(f"w = {written(parts)}", written(parts))
 
 
 @given(terms, terms)
@@ -129,3 +130,37 @@ def test_an_equation_times_a_constant_is_the_same(a, b, c, times):
     line = f"{a}x + {b}y = {c}".replace("+ -", "- ")
     assert is_right(line, f"{a * times}x + {b * times}y - {c * times} = 0".replace("- -", "+ "))
     assert not is_right(line, f"{a * times}x + {b * times}y = {c * times + 1}")
+
+
+PIECES = st.sampled_from(
+    [r"\vec{v}", r"\begin{pmatrix}1\\2\end{pmatrix}", "(1,2)",
+     r"\{1,x\}", r"(1,2)\cup(3,4)", r"\mathbb{R}", r"\emptyset",
+     "=", "<", r"\in", "+", "-", "/", "^", "_", "|", "!", ",", "(", ")", "{", "}", "[", "x", "i", "2", "0", r"\pi",
+     r"\infty", r"\frac", r"\frac{1}{0}", r"\sqrt", r"\binom", r"\max", r"\log", r"\int", r"\sum", r"\lfloor x\rfloor",
+     r"\text{and}", r"\cap", r"\setminus", r"\pm", r"\overline{z}", r"\mod", "°", "%", "7:30", "x'", "f(x)", r"\det"]
+)  # fmt: skip
+GOLDS = st.sampled_from(
+    [
+        "(1,2)",
+        "2x+3y=6",
+        r"(1,2)\cup(3,4)",
+        r"(1,\sqrt2)",
+        r"\{1,x\}",
+        "x+1",
+        r"\begin{pmatrix}1\\x\end{pmatrix}",
+        "x>2",
+    ]
+)
+
+
+@given(GOLDS, st.lists(PIECES, min_size=1, max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_no_answer_breaks_the_verifier_and_so_leaves_its_group(gold, pieces):
+    trace = Trace("", rf"\boxed{{{' '.join(pieces)}}}", "none")
+    assert verify(Problem("p", "?", gold, "math"), trace).status != "error"
+
+
+def test_answers_that_broke_algebra_are_wrong():
+    for gold in ("(1,2,3)", "2x+3y=6", r"(1,2)\cup(3,4)", r"(1,\sqrt2)", "x"):
+        trace = Trace("", r"\boxed{\vec{v}=(1,2)}", "none")
+        assert verify(Problem("p", "?", gold, "math"), trace).status == "wrong"

@@ -8,11 +8,15 @@ MAX_ANSWER = 4_000
 """Characters of an answer that any verifier looks at; more is no final answer."""
 
 _TEXT = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|operatorname|boxed|fbox)\s*\{([^{}]*)\}"
+    r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|operatorname|underline|boxed|fbox)\s*\{([^{}]*)\}"
 )
 _SPACES = re.compile(r"(?<!\\)\\[,;:> ]|\\q?quad(?![a-zA-Z])|~|[\u00a0\u2000-\u200a\u202f]")
 _EXCLAIMED = re.compile(r"((?<![\\a-zA-Z])[a-zA-Z]{3,})!+$")
 """A word with an exclamation mark. Behind anything else it is a factorial: `5!` is not 5."""
+_THOUSANDS = re.compile(r"(?<![\d.\\])\d{1,3}(?:\\,\d{3})+(?!\d)")
+r"""`1\,234\,567`: thin spaces between the thousands of one number."""
+_ENDLESS = re.compile(r"[\d,}]\s?\.\.+$")
+"""`0.3...` and `1, 2, ...`, whose dots say that it goes on."""
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![a-zA-Z])|°")
 
 
@@ -22,8 +26,11 @@ def plain(text: str) -> str:
     Idempotent on what it returns. Linear in the length of the text, apart from nesting of text macros (at most 5 deep).
     """
     text = undress(text.replace("\x00", "\ufffd"))
-    text = re.sub(r"\\(?:left|right|displaystyle|limits|[bB]igg?[lr]?)(?![a-zA-Z])", "", text)
-    text = re.sub(r"\\!\s*", "", text.replace("{,}", ",")).replace(r"\$", "$").replace(r"\%", "%")
+    text = re.sub(
+        r"\\(?:(?:left|right|displaystyle|limits|bf|[bB]igg?[lr]?)(?![a-zA-Z])|(?:text)?color\{[a-z]{1,20}\})", "", text
+    )
+    text = re.sub(r"\\!\s*", "", text.replace("{,}", ",").replace("{:}", ":")).replace(r"\$", "$").replace(r"\%", "%")
+    text = _THOUSANDS.sub(lambda match: match.group().replace(r"\,", ""), text)
     text = _SPACES.sub(" ", text)
     for _ in range(5):
         text, changed = _TEXT.subn(r" \1 ", text)
@@ -38,7 +45,9 @@ def undress(text: str) -> str:
     """Without what stands around: white space, `$…$`, `\\(…\\)`, `\\[…\\]`, `**…**`, backticks, quotes, a full stop."""
     for _ in range(8):
         before = text
-        text = text.strip().rstrip(".,;").strip()
+        text = text.strip()
+        if not _ENDLESS.search(text):
+            text = re.sub(r"(?<!\\)\\$", "", text.rstrip(".,;")).strip()  # of a last `\,` the backslash is left
         text = _EXCLAIMED.sub(r"\1", text)
         for opening, closing in (
             ("$$", "$$"),

@@ -4,6 +4,7 @@ How an answer is built is read by our own rules (`math_form.py`), and must be th
 
 - numbers by the rule of kind `number`, exactly: no rounding, so `0.3333333` is not `\frac{1}{3}`;
 - words as they stand, apart from case: never as products of letters, of which `even` and `neve` are the same;
+- times as they are written, `6:00` is not `12:00`; `7:30` equals `7:30 am`, as if a unit were left out;
 - numerals with a base as they are written: `52_8` is neither `52` nor `42`;
 - lists, sets and unions in any order, each part once; tuples, intervals and matrices in order, with their brackets;
 - an inequality in one variable as the interval that it means, `-1 < x \leq 2` as `(-1, 2]`;
@@ -32,7 +33,7 @@ from thinksmith.records import Problem
 from thinksmith.verify import workers
 from thinksmith.verify.judgement import BadGold, Unreadable
 from thinksmith.verify.latex import MAX_ANSWER, plain
-from thinksmith.verify.math_form import Form, is_prose, read
+from thinksmith.verify.math_form import Form, is_prose, read, read_beside
 from thinksmith.verify.number import same
 
 Settle = Callable[[Form, Form], str | None]
@@ -53,7 +54,8 @@ def judge(problem: Problem, answer: str) -> str | None:
         raise BadGold("gold answer is empty or too long")
     if len(answer) > MAX_ANSWER:
         return "too long for a final answer"
-    reason = compare(read(gold), read(answer), _leave_open)
+    form = read(gold)
+    reason = compare(form, read_beside(form, answer), _leave_open)
     if reason is None:
         reason = _by_algebra(gold, answer)
     return reason or None
@@ -61,7 +63,8 @@ def judge(problem: Problem, answer: str) -> str | None:
 
 def same_maths(a: str, b: str) -> bool:
     """Whether two answers are certainly the same, without algebra and without a worker."""
-    return compare(read(a), read(b), _leave_open) == ""
+    form = read(a)
+    return compare(form, read_beside(form, b), _leave_open) == ""
 
 
 @lru_cache(maxsize=4096)
@@ -87,6 +90,8 @@ def compare(gold: Form, answer: Form, settle: Settle) -> str | None:
         return "a different text"
     if "base" in (gold.kind, answer.kind):
         return "a different numeral; the base is part of it"
+    if gold.kind == "time" == answer.kind:
+        return "" if _same_time(gold.text, answer.text) else "a different time or ratio"
     if gold.kind != answer.kind:
         return _across_kinds(gold, answer, settle)
     if gold.kind in ("expression", "relation", "words"):
@@ -103,6 +108,12 @@ def _same_name(a: str, b: str) -> bool:
     return a == b or ("(" in a) != ("(" in b)
 
 
+def _same_time(a: str, b: str) -> bool:
+    """`7:30 am` is `7:30`, for `am` counts as a unit that may be left out, and not `7:30 pm`."""
+    (clock, *half), (other_clock, *other_half) = a.split(), b.split()
+    return clock == other_clock and (half == other_half or not half or not other_half)
+
+
 def _across_kinds(gold: Form, answer: Form, settle: Settle) -> str | None:
     """Different kinds of forms: the same only in the few ways that are meant."""
     for one, other, swapped in ((gold, answer, False), (answer, gold, True)):
@@ -113,7 +124,7 @@ def _across_kinds(gold: Form, answer: Form, settle: Settle) -> str | None:
     if gold.number is not None:
         return "not a plain number, which the expected answer is" if answer.kind == "expression" else _named(answer)
     kinds = {gold.kind, answer.kind}
-    if kinds <= {"number", "expression"}:
+    if kinds <= {"number", "expression", "time"}:
         return settle(gold, answer)
     if "expression" in kinds and r"\begin" in gold.source and r"\begin" in answer.source:
         return settle(gold, answer)  # a matrix, and one with a factor in front

@@ -5,10 +5,12 @@ evaluates text; numbers in that grammar are read by us, since it would evaluate 
 before anything computes with it, so `9^{9^{9}}` costs nothing. Then:
 
 - constants are compared by their values to 50 digits, or exactly if both come out rational;
-- what has variables is compared at points drawn for each pair anew; points where a side is not real do not count,
-  unless `i` occurs. If they differ at one they are not the same. If they agree and are made of analytic functions,
-  they are the same; with `|x|`, `\lfloor x \rfloor`, `\max` and the like math-verify must prove it too;
-- equations and inequalities by the ratio of their differences of sides, which must be constant, and positive for `<`;
+- what has variables is compared at points drawn for each pair anew (`math_points.py`); points where a side is not real
+  do not count, unless `i` occurs. If they differ at one they are not the same. If they agree and are made of analytic
+  functions, they are the same; with `|x|`, `\lfloor x \rfloor`, `\max`, roots of what is no fraction of polynomials
+  and the like math-verify must prove it too;
+- equations and inequalities by the ratio of their differences of sides, which must be constant, and positive for `<`,
+  and with `|x|` and the like be proven to be;
 - sets of numbers by sympy's sets; matrices, once computed, cell by cell.
 """
 
@@ -19,14 +21,14 @@ import logging
 import math
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from thinksmith.verify.judgement import Unreadable
 from thinksmith.verify.math import compare as compare_forms
-from thinksmith.verify.math_form import Form, read
+from thinksmith.verify.math_form import Form, read, read_beside
+from thinksmith.verify.math_points import ENOUGH, close, is_analytic, kinds, nodes, value, values
 
 MAX_SOURCE, MAX_DEPTH, MAX_NODES = 800, 12, 500
 """Characters of an expression, brackets in brackets, and nodes of its tree: more is no final answer."""
@@ -34,7 +36,6 @@ MAX_BITS = 60_000
 """Bits of any number on the way to a value."""
 MAX_POWER = 5_000
 """Largest exponent of something with variables, and largest argument of a factorial."""
-DIGITS, POINTS, TRIES = 60, 6, 40
 OWN_PROGRAMS = (("sympy.polys.monomials", "_build"),)
 """Where sympy compiles what it wrote itself: a product of n exponents, from the number n alone."""
 
@@ -49,10 +50,6 @@ _LARGE = re.compile(r"binom\s*(?:\{[^{}]*)?\d{5}|\d[eE][+-]?\d{4}")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|sec|csc|cot)(?![a-zA-Z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?|\\[a-z]+|[a-z])\s?°")
 _UNFINISHED = ("Sum", "Product", "Integral", "Limit", "Derivative", "Subs")
-_ANALYTIC = frozenset(
-    ("Add", "Mul", "Pow", "exp", "log", "sin", "cos", "tan", "sec", "csc", "cot", "asin", "acos", "atan", "acot",
-     "sinh", "cosh", "tanh", "factorial", "UnevaluatedExpr")
-)  # fmt: skip
 _NO_FUNCTION = frozenset(("Add", "Mul", "Pow", "exp", "UnevaluatedExpr"))
 _TRIG = dict.fromkeys(("sin", "cos", "tan", "sec", "csc", "cot"), "trigonometry")
 
@@ -81,20 +78,25 @@ def compare(gold: str, answer: str) -> str:
 
     clear_cache()  # a verdict must not depend on what was compared before it
     seed(0)
-    return compare_forms(read(gold), read(answer), _settle) or ""
+    form = read(gold)
+    return compare_forms(form, read_beside(form, answer), _settle) or ""
 
 
 def _settle(gold: Form, answer: Form) -> str:
-    kinds = {gold.kind, answer.kind}
-    as_sets = gold.kind == "union" or (len(kinds) == 2 and bool(kinds & {"union", "()", "(]", "[)", "[]"}))
-    as_equations = "relation" in kinds or (bool(gold.name and answer.name) and gold.name != answer.name)
+    shapes = {gold.kind, answer.kind}
+    as_sets = gold.kind == "union" or (len(shapes) == 2 and bool(shapes & {"union", "()", "(]", "[)", "[]"}))
+    as_equations = "relation" in shapes or (bool(gold.name and answer.name) and gold.name != answer.name)
+
+    def meant(form: Form) -> Any:
+        return _as_set(form) if as_sets else _parse(form.equation if as_equations else form.source)
+
+    draw = random.Random(hashlib.sha256(f"{gold.source}\0{answer.source}".encode(errors="replace")).digest())
     try:
-        a = _as_set(gold) if as_sets else _parse(gold.equation if as_equations else gold.source)
-    except Unreadable as error:
-        return f"not identical, and the expected answer is beyond algebra: {error}"
-    b = _as_set(answer) if as_sets else _parse(answer.equation if as_equations else answer.source)
-    try:
-        return _same(a, b, random.Random(hashlib.sha256(f"{gold.source}\0{answer.source}".encode()).digest()))
+        try:
+            a = meant(gold)
+        except Unreadable as error:
+            return f"not identical, and the expected answer is beyond algebra: {error}"
+        return _same(a, meant(answer), draw)
     except (Unreadable, MemoryError, RecursionError):
         raise
     except Exception as error:  # sympy has many ways to say that it does not know
@@ -126,38 +128,51 @@ def _same_constants(a: Any, b: Any) -> str:
         return ""
     if a.is_Rational and b.is_Rational:
         return "a different value"
-    values = _number(a, {}), _number(b, {})
-    if None in values:
-        return "a different value"
-    return "" if _close(*values) else "a different value"
+    x, y = value(a, {}), value(b, {})
+    return "a different value" if x is None or y is None or not close(x, y) else ""
 
 
 def _same_functions(a: Any, b: Any, draw: random.Random) -> str:
     if a == b:
         return ""
     agreed = 0
-    for x, y in _values(a, b, draw):
-        if not _close(x, y):
+    for x, y in values(a, b, draw):
+        if not close(x, y):
             return "a different expression"
         agreed += 1
-    if agreed == POINTS and _kinds(a) | _kinds(b) <= _ANALYTIC:
+    if agreed >= ENOUGH and is_analytic(a) and is_analytic(b):
         return ""
-    from math_verify.grader import sympy_symbolic_eq
-
-    return "" if sympy_symbolic_eq(*_over_reals(a, b)) else "not proven to be the same expression"
+    return "" if _proven(a, b) else "not proven to be the same expression"
 
 
 def _same_relations(a: _Relation, b: _Relation, draw: random.Random) -> str:
     if a.sign != b.sign:
         return "another relation"
-    ratios = []
-    for x, y in _values(a.difference.doit(), b.difference.doit(), draw):
-        if abs(y) < 10 ** (-DIGITS // 3) or abs(x) < 10 ** (-DIGITS // 3):
+    left, right, ratios = a.difference.doit(), b.difference.doit(), []
+    for x, y in values(left, right, draw):
+        if abs(y) < 1e-20 or abs(x) < 1e-20:
             return "a different equation"
         ratios.append(x / y)
-    if len(ratios) < POINTS or not all(_close(ratios[0], ratio) for ratio in ratios):
+    if len(ratios) < ENOUGH or not all(close(ratios[0], ratio) for ratio in ratios):
         return "a different equation"
-    return "the other way round" if a.sign.startswith("<") and ratios[0].real < 0 else ""
+    if a.sign.startswith("<") and ratios[0].real < 0:
+        return "the other way round"
+    if (is_analytic(left) and is_analytic(right)) or _proven(left, right * _simple(ratios[0])):
+        return ""
+    return "not proven to be the same equation"
+
+
+def _simple(ratio: Any) -> Any:
+    """The fraction that a ratio of two equations most likely is; if it is not, nothing will be proven with it."""
+    from sympy import Rational
+
+    return Rational(str(ratio.real)).limit_denominator(10**6)
+
+
+def _proven(a: Any, b: Any) -> bool:
+    from math_verify.grader import sympy_symbolic_eq
+
+    return bool(sympy_symbolic_eq(*_over_reals(a, b)))
 
 
 def _as_set(form: Form) -> Any:
@@ -217,15 +232,15 @@ def _parse(source: str) -> Any:
     prepared = _prepared(source)
     try:
         tree = reader.parse(prepared)
+        if isinstance(tree, Relational):
+            return _relation(tree)
+        if tree is None or isinstance(tree, BooleanAtom | BooleanFunction | list | tuple | bool):
+            raise Unreadable("that is no expression")
+        return _cleaned(tree)
     except (MemoryError, Unreadable):
         raise
-    except Exception:
+    except Exception:  # the grammar's, or sympy's on adding a number to a vector, a set to a number, and so on
         raise Unreadable("cannot be read as mathematics") from None
-    if isinstance(tree, Relational):
-        return _relation(tree)
-    if tree is None or isinstance(tree, BooleanAtom | BooleanFunction | list | tuple | bool):
-        raise Unreadable("that is no expression")
-    return _cleaned(tree)
 
 
 def _prepared(source: str) -> str:
@@ -276,7 +291,9 @@ def _cleaned(tree: Any) -> Any:
         raise Unreadable("that is no expression")
     if not _is_matrix(tree):
         _size(tree, [MAX_NODES])
-    names = {type(node).__name__ for node in _nodes(tree)}
+    names = {type(node).__name__ for node in nodes(tree)}
+    if names.intersection(("ComplexInfinity", "NaN")):
+        raise Unreadable("it has no value")
     if unfinished := names.intersection(_UNFINISHED):
         raise Unreadable(f"a {unfinished.pop().lower()} is left to compute")
     if not tree.has(I) and not tree.has(Symbol("i")):
@@ -289,21 +306,9 @@ def _is_odd_root(node: Any) -> bool:
     return bool(node.is_Pow and node.exp.is_Rational and node.exp.q % 2 and node.exp.q > 1 and node.base.is_negative)
 
 
-def _nodes(tree: Any) -> Iterator[Any]:
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        yield node
-        stack += getattr(node, "args", ())
-
-
-def _kinds(tree: Any) -> set[str]:
-    return {type(node).__name__ for node in _nodes(tree) if node.args}
-
-
 def _functions(tree: Any) -> set[str]:
     """The functions in a constant that are more than arithmetic and roots; those of trigonometry count as one."""
-    return {_TRIG.get(kind, kind) for kind in _kinds(tree) - _NO_FUNCTION}
+    return {_TRIG.get(kind, kind) for kind in kinds(tree) - _NO_FUNCTION}
 
 
 def _size(node: Any, budget: list[int]) -> float | None:
@@ -359,56 +364,6 @@ def _power(node: Any, base: float | None, exponent: float | None) -> float | Non
 def _at_most(size: float | None, limit: float, what: str) -> None:
     if size is not None and size > limit:
         raise Unreadable(f"{what} too large to compute")
-
-
-def _values(a: Any, b: Any, draw: random.Random) -> Iterator[tuple[Any, Any]]:
-    """Both values at up to POINTS points where they are real (or complex, if `i` occurs)."""
-    from sympy import I, Rational
-
-    symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
-    is_complex = a.has(I) or b.has(I)
-    found = 0
-    for attempt in range(TRIES):
-        if found == 0 and attempt >= TRIES // 2:  # like (-1)^n, real at whole numbers only
-            point = {symbol: Rational(draw.randint(1, 12)) for symbol in symbols}
-        else:
-            scale = (1, 4, 1, 16)[attempt % 4]
-            point = {s: Rational(draw.choice((-1, 1)) * scale * draw.randint(101, 997), 499) for s in symbols}
-        if attempt % 2 == 0:
-            point = {symbol: abs(value) for symbol, value in point.items()}
-        x, y = _number(a, point), _number(b, point)
-        if x is None or y is None or not (is_complex or (_is_real(x) and _is_real(y))):
-            continue
-        yield x, y
-        found += 1
-        if found == POINTS:
-            return
-
-
-def _number(expression: Any, point: dict[Any, Any]) -> Any:
-    """The value as a complex number of mpmath, or None if it has none."""
-    import mpmath
-
-    try:
-        real, imaginary = expression.evalf(DIGITS, subs=point).as_real_imag()
-        if not (real.is_Number and imaginary.is_Number and real.is_finite and imaginary.is_finite):
-            return None
-        with mpmath.workdps(DIGITS + 10):
-            return mpmath.mpc(*(part._to_mpmath(DIGITS * 4) for part in (real, imaginary)))
-    except (ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError):
-        return None
-
-
-def _is_real(value: Any) -> bool:
-    return bool(abs(value.imag) <= abs(value.real) * 10.0**-20)
-
-
-def _close(x: Any, y: Any) -> bool:
-    """Equal to DIGITS digits less ten that rounding may cost."""
-    import mpmath
-
-    with mpmath.workdps(DIGITS + 10):
-        return bool(abs(x - y) <= max(abs(x), abs(y)) * mpmath.mpf(10) ** (10 - DIGITS))
 
 
 def _over_reals(a: Any, b: Any) -> tuple[Any, Any]:

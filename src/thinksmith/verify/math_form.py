@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 from thinksmith.verify.expression import ExpressionError, evaluate
-from thinksmith.verify.latex import plain
-from thinksmith.verify.number import Number, read_number
+from thinksmith.verify.latex import plain, undress
+from thinksmith.verify.number import Number, names_quantity, read_number, unit
 
 MAX_PARTS, MAX_NESTING = 64, 6
 
@@ -22,8 +23,9 @@ MAX_PARTS, MAX_NESTING = 64, 6
 class Form:
     r"""An answer or a part of one.
 
-    `kind`: "number", "words", "base" (`52_8`), "list" (also a set), "union", a pair of brackets such as "[)" (tuples,
-    points, intervals), "matrix 2,2" (cells of each row), "relation" (an equation or an inequality), or "expression".
+    `kind`: "number", "words", "base" (`52_8`), "time" (`7:30 pm`), "list" (also a set), "union", a pair of brackets
+    such as "[)" (tuples, points, intervals), "matrix 2,2" (cells of each row), "relation" (an equation or an
+    inequality), or "expression".
     `text` is the writing to compare, `source` the one to do algebra with, `name` the variable that was named in front.
     """
 
@@ -51,7 +53,7 @@ _COMMANDS = {
     r"\gt": ">", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\langle": "(", r"\rangle": ")", r"\lbrack": "[",
     r"\rbrack": "]", r"\ast": r"\cdot ", r"\varnothing": r"\emptyset ", r"\dots": r"\ldots ", r"\cdots": r"\ldots ",
     r"\lvert": "|", r"\rvert": "|", r"\vert": "|", r"\colon": ":",
-    r"\degree": "°", r"\backslash": r"\setminus ", r"\infinity": r"\infty ",
+    r"\lg": r"\log_{10}", r"\degree": "°", r"\backslash": r"\setminus ", r"\infinity": r"\infty ",
 }  # fmt: skip
 _BARE_COMMAND = re.compile(
     r"(?<![\\a-zA-Z])(sqrt|pi|sin|cos|tan|sec|csc|cot|arcsin|arccos|arctan|ln|log|infty|infinity)(?![a-zA-Z])"
@@ -63,10 +65,14 @@ _UNIT = (
 )
 _UNITS_BEHIND = re.compile(rf"(?<=[\s\d}})°])(?:[\s/]*\b{_UNIT}\b\.?(?:\s?\^\s?\{{?[23]\}}?)?)+\s*$")
 _TEXT_BEHIND = re.compile(
-    r"(?<=[\d})\]°i])\s*(?:\\[,;: ])*\s*\\(?:text|mbox|textrm|mathrm)\s*\{\s*(?!(?:i|e|and|or|if|for|mod|"
-    r"where|when|base|squared|cubed|hundred|thousand|million|billion|trillion|plus|minus|times|over|not|factorial)\b)"
-    r"[a-zA-Z][a-zA-Z./ ]*(?:\^?[23])?\s*\}(?:\s?\^\s?\{?[23]\}?)?\s*$"
+    r"(?<=[\d})\]°i])\s*(?:\\[,;: ]|~)*\s*\\(?:text|mbox|textrm|mathrm)\s*\{\s*(?!(?:i|e|[ap]\.?\s?m\.?|mod)\s*\})"
+    r"(?P<words>[a-zA-Z][a-zA-Z./ ]*)(?:\^?[23])?\s*\}(?:\s?\^\s?\{?[23]\}?)?\s*$"
 )
+_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|[a-zA-Z])|(?<![\\a-zA-Z])sqrt\s*(\d+(?:\.\d+)?|[a-zA-Z](?![a-zA-Z]))")
+r"""`√13` and `sqrt 13`, where all of the digits are meant; of `\sqrt13` it is the first."""
+_TOKEN = re.compile(r"\s*(\\(?!frac|binom|sqrt|text)[a-zA-Z]+|[0-9a-zA-Z])")
+_ROW_END = re.compile(r"\\\\\s?\[\s?-?[\d.]{1,6}\s?(?:pt|em|ex|mm|cm)\s?\]|\\cr(?![a-zA-Z])")
+_TIME = re.compile(r"0?(\d{1,2})\s?:\s?(\d\d)(?:\s?([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _WORDS = re.compile(r"[a-zA-Z]{2,}(?:[ -][a-zA-Z]+)*")
 _CHOICE = re.compile(r"\(([A-Z])\)|([A-Z])\)?")
 _PROSE = re.compile(
@@ -74,21 +80,18 @@ _PROSE = re.compile(
     r"|\\[pb]?mod(?![a-zA-Z])|\\ldots"
 )
 _ENVIRONMENTS = re.compile(r"\\(?:begin|end|mathbb|mathcal)\{[a-zA-Z]*\}")
-_BASE = re.compile(r"\(?([0-9A-Z]+)\)?_\{?(?:(1?[0-9]|2[0-9]|3[0-6])|([a-z]+))\}?")
+_BASE = re.compile(r"\(?([0-9A-Z]+)\)?_\{?\(?(?:(1?[0-9]|2[0-9]|3[0-6])|([a-z]+))\)?\}?")
 _BASES = {
     "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
     "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
 }  # fmt: skip
 _LETTER = r"(?:[a-zA-Z]|\\[a-zA-Z]{2,10})"
 _NAME = re.compile(
-    rf"(?P<name>{_LETTER}(?:_\{{?\w{{1,5}}\}}?)?'?(?:\([a-z](?:,\s?[a-z])*\))?|\([a-z](?:\s?,\s?[a-z])+\))"
+    rf"(?:\\vec\s?\{{?\s?(?P<vector>[a-zA-Z])\s?\}}?|(?P<name>{_LETTER}(?:_\{{?\w{{1,5}}\}}?)?(?:\^\{{-1\}}(?=\())?'?"
+    r"(?:\([a-z](?:,\s?[a-z])*\))?|\([a-z](?:\s?,\s?[a-z])+\)))"
     r"\s*(?:=|\\in(?![a-zA-Z])|\\approx(?![a-zA-Z]))"
 )
-_QUANTITY = re.compile(
-    r"(?P<name>)(?:(?:[a-zA-Z]{2,}\s?){1,5}|m?\s?\\(?:angle|overline|triangle)\s?\{?\s?[A-Z]{1,3}\}?|\[[A-Z]{3,4}\]|\|[A-Z]{2}\|)"
-    r"\s*(?:=|\\approx(?![a-zA-Z]))"
-)
-"""`total area =`, `\\angle ABC =`, `[ABC] =`: in front of a value, and no variable."""
+_EQUALS = re.compile(r"=|\\approx(?![a-zA-Z])")
 _NO_NAME = re.compile(r"\\(?:frac|sqrt|pi|infty|sin|cos|tan|log|ln|begin|left|pm|mathbb|emptyset|text)(?![a-zA-Z])")
 _RELATION = re.compile(r"\\(leq|geq|neq)(?![a-zA-Z])|[<>]|(?<!\\)=")
 _ENVIRONMENT = re.compile(
@@ -96,7 +99,7 @@ _ENVIRONMENT = re.compile(
 )
 _JOIN = re.compile(r",|\s(?:and|or)\s")
 _REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar)\{(\d{1,20})\}")
-_BUILDER = re.compile(r"\\\{\s*([a-z])\s*(?:\\mid|\||:)(.*)\\\}")
+_BUILDER = re.compile(r"\\\{\s*([a-z])\s*(?:\\in\s?\\mathbb\{R\}\s*)?(?:\\mid|\||:)(.*)\\\}")
 
 
 def read(text: str) -> Form:
@@ -119,6 +122,19 @@ def _read_cached(text: str) -> Form:
     return _form(source, 0)
 
 
+def read_beside(gold: Form, text: str) -> Form:
+    """The form of an answer. If the gold answer is a list, its length says what commas before three digits are.
+
+    `100,200` is `100, 200`, and `1,000, 2,000` is `1000, 2000`.
+    """
+    form = read(text)
+    if gold.kind != "list" or len(gold.parts) < 2 or len(form.parts) == len(gold.parts):
+        return form
+    more = len(form.parts) < len(gold.parts)
+    other = read(re.sub(r"(?<=\d),(?=\d{3}(?!\d))", ", " if more else "", text))
+    return other if other.kind == "list" and len(other.parts) == len(gold.parts) else form
+
+
 def _words(text: str) -> Form:
     """Words in any case; two or three capitals are names of points or a product, and `AB` is not `ab`."""
     return Form("words", text if re.fullmatch("(?!NO|YES)[A-Z]{2,3}", text) else text.casefold(), text)
@@ -134,10 +150,15 @@ def _form(source: str, nesting: int) -> Form:
     if (number := read_number(source)) is not None:
         return _number(number, source)
     name, value = ("", source) if _outside(_JOIN, source) else _name(source)
+    if value != source and (number := read_number(value)) is not None:
+        return Form("number", str(number.value), str(number.value), name=name, number=number)
     if nesting and _WORDS.fullmatch(source):
         return _words(source)
     if base := _base(value):
         return Form("base", base, value, name=name)
+    if time := _TIME.fullmatch(value):
+        half = f" {time[3].lower()}m" if time[3] else ""
+        return Form("time", f"{time[1]}:{time[2]}{half}", value, name=name)
     if nesting < MAX_NESTING:
         for way in (_matrix, _union, _interval, _collection):
             if (made := way(value, nesting)) is not None:
@@ -148,19 +169,19 @@ def _form(source: str, nesting: int) -> Form:
 
 def tidy(text: str) -> str:
     """One writing for signs and commands that have many; what is left is LaTeX that still can be read."""
-    text = plain(_TEXT_BEHIND.sub("", text.strip().strip("$").rstrip(" .")))
+    text = plain(_TEXT_BEHIND.sub(_without_units, undress(text).strip("$")))
     text = _UNITS_BEHIND.sub("", text).strip()
+    text = _ROOT.sub(lambda match: rf"\sqrt{{{match[1] or match[2]}}}", text)
     for sign, command in _WRITTEN.items():
         text = text.replace(sign, command)
     text = _BARE_COMMAND.sub(r"\\\1", text)
     text = re.sub(r"\\[a-zA-Z]+", lambda match: _COMMANDS.get(match.group(), match.group()), text)
+    text = re.sub(r"\\mathbb\s([A-Z])(?![a-zA-Z])", r"\\mathbb{\1}", text)
+    text = _ROW_END.sub(r"\\\\", text).replace("{smallmatrix}", "{matrix}")
     text = re.sub(r"(\d{1,3})((?:,\d{3})+)(?=\s?\\?[a-zA-Z])", lambda m: m[1] + m[2].replace(",", ""), text)
     text = _REPEATING.sub(_repeating, text)
-    text = re.sub(r"\\frac\s*([0-9])\s*([0-9])", r"\\frac{\1}{\2}", text)
-    text = re.sub(r"\\frac\s*([0-9])\s*\{", r"\\frac{\1}{", text)
-    text = re.sub(r"(\\frac\s*\{[^{}]*\})\s*([0-9])", r"\1{\2}", text)
-    text = re.sub(r"\\sqrt\s*([0-9a-zA-Z])", r"\\sqrt{\1}", text)
-    text = _grouped(text)
+    text = re.sub(r"\\sqrt\s*(?:([0-9a-zA-Z])|(?=\())", lambda m: rf"\sqrt{{{m[1]}}}" if m[1] else r"\sqrt", text)
+    text = _grouped(_braced(text))
     return re.sub(r"\s+", " ", text).strip()
 
 
@@ -170,6 +191,25 @@ def _repeating(match: re.Match[str]) -> str:
     below = (10 ** len(cycle) - 1) * 10 ** len(fixed)
     above = int(whole + fixed + cycle) - int(whole + fixed or "0")
     return rf"\frac{{{above}}}{{{below}}}"
+
+
+def _without_units(match: re.Match[str]) -> str:
+    """Nothing, if the text behind an expression is a unit; `complement` and `divided by two` are none and stay."""
+    behind = unit(" " + match["words"])
+    return "" if behind == Number(Fraction(1)) else match.group()
+
+
+def _braced(text: str) -> str:
+    r"""`\frac\pi2`, `\frac x{3}` and `\binom n2` with braces around what is a single sign; the last 32 of them."""
+    for match in list(re.finditer(r"\\(?:frac|binom)(?![a-zA-Z])", text))[:-33:-1]:
+        position = match.end()
+        for _ in range(2):
+            if token := _TOKEN.match(text, position):
+                text = f"{text[:position]}{{{token[1]}}}{text[token.end() :]}"
+            position += len(text[position:]) - len(text[position:].lstrip())
+            if not text.startswith("{", position) or (position := _closing(text, position) + 1) == 0:
+                break
+    return text
 
 
 def _grouped(text: str) -> str:
@@ -199,17 +239,23 @@ def squeeze(text: str) -> str:
 def _name(source: str) -> tuple[str, str]:
     r"""(name, value) of `x = 3`, `x \in (1, 2)`, `V = \pi r^2 = 9\pi` (the last side counts), else ("", source)."""
     match = _NAME.match(source)
-    if match is None or _NO_NAME.match(source):
-        match = _QUANTITY.match(source)
+    name = re.sub(r"\s", "", match["name"] or match["vector"]) if match and not _NO_NAME.match(source) else ""
+    if not name:
+        match = _EQUALS.search(source)
+        if match and not names_quantity(source[: match.start()].strip()):
+            match = None
     if match is None:
         return "", _before_approx(source)
-    value = source[match.end() :]
-    sides = _split(value, "=")
-    if len(sides) > 1 and _agree(sides):
-        value = sides[-1]
-    elif len(sides) > 1:
+    sides = _split(source[match.end() :], "=")
+    if (len(sides) > 1 and not _agree(sides)) or _occurs(name, sides[-1]):
         return "", source
-    return re.sub(r"\s", "", match["name"]), _before_approx(value.strip())
+    return name, _before_approx(sides[-1].strip())
+
+
+def _occurs(name: str, value: str) -> bool:
+    """Whether a variable stands in its own value, so that `x = 2x + 3` is an equation; `y_0` is not `y`."""
+    others = rf"{re.escape(name)}_|[a-zA-Z]{{4,}}"
+    return re.fullmatch(_LETTER, name) is not None and _free(name, " " + re.sub(others, "", value))
 
 
 def _agree(sides: list[str]) -> bool:
@@ -338,10 +384,10 @@ def _outer(text: str) -> tuple[str, str]:
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the bracket that opens at `start` is closed, by either kind; -1 if nowhere."""
+    """Where the bracket that opens at `start` is closed, by any kind; -1 if nowhere."""
     depth = 0
     for position in range(start, len(text)):
-        depth += (text[position] in "([") - (text[position] in ")]")
+        depth += (text[position] in "([{") - (text[position] in ")]}")
         if depth == 0:
             return position
     return -1
