@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 def _ended_in_time(result: Result, stage: Stage) -> bool:
     """Whether the limit on the clock, or on what is written, did NOT end it."""
-    return result.status not in ("timeout", "output") or result.seconds > 3
+    return result.status not in ("timeout", "output") or result.seconds > 10
 
 
 def _no_core_files(stage: Stage, layers: Sequence[str]) -> str:

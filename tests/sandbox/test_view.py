@@ -77,7 +77,7 @@ def test_nothing_readable_is_of_the_virtual_environment():
 
 def test_places_of_the_guest_hide_nothing_readable(monkeypatch):
     bubblewrap.place.cache_clear()
-    monkeypatch.setattr(view, "readable", lambda: ("/usr/lib", "/work/python/lib", "/work1/lib"))
+    monkeypatch.setattr(view, "readable", lambda: ("/usr/lib", *(f"/{name}/lib" for name in ("work", "work1"))))
     assert [bubblewrap.place(name) for name in ("work", "packages")] == ["/work2", "/packages"]
     bubblewrap.place.cache_clear()
 
