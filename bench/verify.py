@@ -106,7 +106,7 @@ def by_math_verify(pairs: Sequence[Pair]) -> list[bool]:
 
 def forget() -> None:
     kind_math._by_algebra.cache_clear()
-    math_form._read_cached.cache_clear()
+    math_form.read.cache_clear()
     number._read.cache_clear()
 
 

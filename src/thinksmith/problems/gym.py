@@ -21,7 +21,7 @@ from thinksmith.errors import UserError
 from thinksmith.problems.family import HELD_OUT_SHARE
 from thinksmith.problems.gym_audit import AUDIT, AUDITED, SERVED
 from thinksmith.problems.gym_gold import Item, gold_of
-from thinksmith.problems.spec import Spec, did_you_mean
+from thinksmith.problems.spec import Spec, did_you_mean, split_of
 from thinksmith.records import Problem
 
 PREFIX = "gym/"
@@ -58,14 +58,7 @@ def gym_problems(
 
 def _named(spec: Spec, split: str) -> tuple[str, str, dict[str, str]]:
     """Name, split and options of a spec that begins with `gym/`."""
-    name, _, in_name = spec.source.removeprefix(PREFIX).partition("/")
-    options = dict(spec.options)
-    in_options = options.pop("split", "")
-    if in_name and in_options:
-        raise UserError(
-            f"{spec.source!r} names the split {in_name!r} and split={in_options} another time; leave one out"
-        )
-    split = in_name or in_options or split
+    name, split, options = split_of(spec, split, PREFIX)
     if name not in AUDIT:
         near = did_you_mean(name, SERVED, otherwise="; `thinksmith problems` lists them")
         raise UserError(f"gym/{name}: there is no such data set{near}")

@@ -18,7 +18,7 @@ from thinksmith.problems.hub import PREFIX as HUB
 from thinksmith.problems.hub import hub_rows
 from thinksmith.problems.mapping import Placed, columns_from, problems_from
 from thinksmith.problems.rows import SUFFIXES, read_rows
-from thinksmith.problems.spec import Spec, did_you_mean, is_file, parse_spec
+from thinksmith.problems.spec import Spec, did_you_mean, is_file, parse_spec, split_of
 from thinksmith.records import Problem
 from thinksmith.verify import check_gold
 
@@ -107,7 +107,7 @@ def check(problems: Iterable[Problem], places: Mapping[str, str] | None = None) 
 
 
 def _family_problems(spec: Spec, n: int, split: str, seed: int, all_if_fewer: bool) -> list[Problem]:
-    name, split, options = _split_of(spec, split)
+    name, split, options = split_of(spec, split)
     if split not in ("train", "test"):
         raise UserError(f"{name} has no split {split!r}; it has: test, train")
     if name != MIXED:
@@ -122,21 +122,9 @@ def _begins_with(spec: Spec, names: Container[str]) -> bool:
     return spec.source.partition("/")[0] in names and not spec.source.endswith(SUFFIXES)
 
 
-def _split_of(spec: Spec, split: str) -> tuple[str, str, dict[str, str]]:
-    """Name, split and the other options of `name/split:…` or `name:split=…`; `split` where neither names one."""
-    name, _, in_name = spec.source.partition("/")
-    options = dict(spec.options)
-    in_options = options.pop("split", "")
-    if in_name and in_options:
-        raise UserError(
-            f"{spec.source!r} names the split {in_name!r} and split={in_options} another time; leave one out"
-        )
-    return name, in_name or in_options or split, options
-
-
 def _source(spec: Spec, split: str) -> _Source:
     if _begins_with(spec, DATASETS):
-        return _named(*_split_of(spec, split))
+        return _named(*split_of(spec, split))
     if spec.source.startswith(HUB):
         return _hub(spec, split)
     if spec.source.endswith(SUFFIXES) or is_file(spec.source):

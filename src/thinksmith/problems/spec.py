@@ -59,3 +59,18 @@ def did_you_mean(wrong: str, known: Iterable[str], *, otherwise: str = "") -> st
     by_lower = {name.lower(): name for name in known}
     near = [repr(by_lower[name]) for name in get_close_matches(wrong[:100].lower(), by_lower, 3)]
     return f"; did you mean {' or '.join(near)}?" if near else otherwise
+
+
+def split_of(spec: Spec, split: str, prefix: str = "") -> tuple[str, str, dict[str, str]]:
+    """Name (without `prefix`), split and the other options of `name/split:…` or `name:split=…`.
+
+    `split` stands where neither names one. Raises UserError where both do.
+    """
+    name, _, in_name = spec.source.removeprefix(prefix).partition("/")
+    options = dict(spec.options)
+    in_options = options.pop("split", "")
+    if in_name and in_options:
+        raise UserError(
+            f"{spec.source!r} names the split {in_name!r} and split={in_options} another time; leave one out"
+        )
+    return name, in_name or in_options or split, options

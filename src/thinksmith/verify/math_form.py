@@ -102,13 +102,9 @@ _REPEATING = re.compile(r"(\d{0,20})\.(\d{0,20})\\(?:overline|bar)\{(\d{1,20})\}
 _BUILDER = re.compile(r"\\\{\s*([a-z])\s*(?:\\in\s?\\mathbb\{R\}\s*)?(?:\\mid|\||:)(.*)\\\}")
 
 
+@lru_cache(maxsize=4096)
 def read(text: str) -> Form:
     """The form of an answer, of at most MAX_ANSWER characters. Never raises."""
-    return _read_cached(text)
-
-
-@lru_cache(maxsize=4096)
-def _read_cached(text: str) -> Form:
     number = read_number(text)
     dressed = plain(text)
     if choice := _CHOICE.fullmatch(dressed):

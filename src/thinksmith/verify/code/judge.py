@@ -41,6 +41,7 @@ from thinksmith.verify.code.outputs import same_output
 from thinksmith.verify.code.program import defines, extract_program
 from thinksmith.verify.extract import Extracted
 from thinksmith.verify.judgement import BadGold, Unreadable
+from thinksmith.verify.sandboxed import see
 from thinksmith.verify.workers import Exceeded, WorkerFailed
 
 SECONDS = 10.0
@@ -117,14 +118,15 @@ def exam_of(problem: Problem) -> Exam:
         raise BadGold('cases with "args" need meta["entry"], the name of the function')
     if entry and not all(part.isidentifier() for part in entry.split(".")):
         raise BadGold(f'meta["entry"] {entry[:50]!r} is no name')
+    seconds = _number(meta, "seconds", SECONDS, 0.1, 600.0)
     header = _text(meta, "prompt") or (problem.text if entry and defines(problem.text, entry) else "")
     return Exam(
         entry, tests, cases, _text(meta, "setup", "test_setup_code"), header, _text(meta, "prelude"),
         _number(meta, "tolerance", 0.0 if cases and "output" in cases[0] else 1e-6, 0.0, 1.0),
         tuple({*([entry] if entry else ()), *_DEFINED.findall(problem.answer or "")}),
         Limits(
-            seconds=_number(meta, "seconds", SECONDS, 0.1, 600.0),
-            cpu_seconds=_number(meta, "seconds", SECONDS, 0.1, 600.0) + 1,
+            seconds=seconds,
+            cpu_seconds=seconds + 1,
             memory=int(_number(meta, "memory_mb", MEMORY_MB, 64, 65536)) * 2**20,
             output=MAX_INPUT,
         ),
@@ -202,7 +204,7 @@ def _by_output(sandbox: Sandbox, exam: Exam, text: str) -> str | None:
         left = max(0.01, end - time.monotonic())
         limits = replace(exam.limits, seconds=min(exam.limits.seconds, left))
         result = sandbox.run(text, stdin=case.get("input", "").encode(), limits=limits)
-        _see(result)
+        see(result)
         if result.status != "ok":
             return f"case {index}: {_ended(result)}"
         if reason := same_output(case["output"], result.stdout, exam.tolerance):
@@ -251,8 +253,8 @@ def _by_examiner(sandbox: Sandbox, exam: Exam, text: str) -> str | None:
 
 def _without_program(program: Result, examiner: Result, told: dict[str, Any] | None) -> str:
     """Why it is wrong where the program ended, or the tests did, before they had come to a result."""
-    _see(program)
-    _see(examiner)
+    see(program)
+    see(examiner)
     if told is None:
         raise WorkerFailed(f"the tests ended without a report: {_ended(examiner)}")
     return f"{_reason(told)}: {_ended(program)}"
@@ -282,16 +284,6 @@ def _told(report: int, secret: str) -> dict[str, Any] | None:
     if not isinstance(told, dict) or not secrets.compare_digest(str(told.get("secret")), secret):
         return None
     return told
-
-
-def _see(result: Result) -> None:
-    """Raise for what says nothing about the answer, or that it costs too much."""
-    if result.status == "error":
-        raise WorkerFailed(f"the sandbox failed: {result.reason}")
-    if result.status == "timeout":
-        raise Exceeded("time")
-    if result.status == "memory":
-        raise Exceeded("memory")
 
 
 def _ended(result: Result) -> str:

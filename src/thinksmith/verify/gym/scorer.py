@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -21,7 +20,8 @@ from thinksmith.errors import UserError
 from thinksmith.sandbox import Limits, Result, open_sandbox
 from thinksmith.verify.gym.forms import bare
 from thinksmith.verify.judgement import BadGold, Unreadable
-from thinksmith.verify.workers import DEADLINE, Exceeded, WorkerFailed
+from thinksmith.verify.sandboxed import see
+from thinksmith.verify.workers import DEADLINE, WorkerFailed
 
 RIGHT = 0.999
 """What the package pays for a right answer is 1; anything less is its part of a reward for a wrong one."""
@@ -98,8 +98,7 @@ def _score(name: str, metadata: str, answer: str) -> float:
         "answer": answer,
         "entry": {"answer": None, "metadata": facts},
     }
-    sandbox = open_sandbox(unsafe=os.environ.get("THINKSMITH_UNSAFE_CODE") == "1")
-    result = sandbox.run(
+    result = open_sandbox().run(
         "import guest\nguest.main()",
         stdin=json.dumps(request).encode(),
         packages=(_INSIDE, *_folders()),
@@ -110,8 +109,7 @@ def _score(name: str, metadata: str, answer: str) -> float:
 
 def _told(result: Result, secret: str) -> float:
     """The score that stands beside the secret on the last line."""
-    if result.status in ("timeout", "memory"):
-        raise Exceeded("time" if result.status == "timeout" else "memory")
+    see(result)
     lines = result.stdout.decode("utf-8", "replace").strip().splitlines()
     marked, _, score = lines[-1].partition(" ") if lines else ("", "", "")
     if result.status != "ok" or not secrets.compare_digest(marked.encode(), secret.encode()):

@@ -79,7 +79,7 @@ class Remote:
 
     def __len__(self) -> int:
         self._special("__len__")
-        return len(list(iter(self)))
+        return len(self._peer.ask(["list", self._id]))
 
     def __getitem__(self, key: Any) -> Any:
         return self._special("__getitem__", key)
