@@ -1,71 +1,85 @@
-"""`thinksmith doctor`: what this machine has, and whether code that nobody trusts can be run on it."""
+"""`thinksmith doctor`: what this machine has, what of it does not work, and the line that mends it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from thinksmith.health.finding import Finding
     from thinksmith.sandbox import Host
+
+_SIGNS = {"ok": "✓", "note": "•", "problem": "✗"}
+_STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
+    endpoints: Annotated[
+        bool, typer.Option("--endpoints/--no-endpoints", help="Ask the usual ports of this machine for model servers.")
+    ] = True,
 ) -> None:
-    """Show the machine and the layers of the sandbox; exit with 1 if untrusted code cannot be run."""
-    from thinksmith.cli.screen import console, print_table, write
+    """Show devices, memory, torch, disks, model servers on this machine, and the sandbox; exit with 1 if something does
+    not work, or if untrusted code cannot be run."""
+    from thinksmith.cli.screen import console, write
+    from thinksmith.health.examine import examine
+    from thinksmith.health.finding import problems
     from thinksmith.sandbox import host
 
-    found, machine = host(), _machine()
+    found = examine(endpoints)
     if as_json:
         import sys
         from json import dumps
 
-        write(sys.stdout, dumps({"machine": machine, "sandbox": _sandbox(found)}, ensure_ascii=False, indent=2))
+        told = {"well": not problems(found), "areas": _areas(found), "sandbox": _sandbox(host())}
+        write(sys.stdout, dumps(told, ensure_ascii=False, indent=2))
     else:
-        out = console()
-        print_table(out, ("machine", ""), [(name, str(value)) for name, value in machine.items()])
-        out.print()
-        rows = [
-            (layer.name, "active" if layer.active else "missing", "; ".join(filter(None, (layer.reason, layer.remedy))))
-            for layer in found.layers
-        ]
-        print_table(out, ("sandbox", "", ""), rows)
-        for what, names in found.keepers().items():
-            out.print(f"{what}: {'kept by ' + ', '.join(names) if names else 'kept by nothing'}")
-        out.print()
-        out.print("untrusted code can be run" if found.isolates else "untrusted code is not run: see what is missing")
-    if not found.isolates:
+        _show(console(), found)
+    if problems(found):
         raise typer.Exit(1)
+
+
+def _show(out: Console, found: Sequence[Finding]) -> None:
+    from rich.text import Text
+
+    from thinksmith.cli.screen import print_table
+    from thinksmith.health.finding import problems
+
+    for area in dict.fromkeys(finding.area for finding in found):
+        rows = [
+            (Text(_SIGNS[finding.status], _STYLES[finding.status]), finding.name, finding.value)
+            for finding in found
+            if finding.area == area
+        ]
+        print_table(out, ("", area, ""), rows)
+        out.print()
+    for status, title in (("problem", "to mend"), ("note", "to improve")):
+        for finding in found:
+            if finding.status == status and finding.remedy:
+                out.print(Text(f"{_SIGNS[status]} {title}: ", _STYLES[status]).append(_remedy(finding), "default"))
+    ill = len(problems(found))
+    out.print(f"{ill} problem{'' if ill == 1 else 's'}" if ill else "no problems")
+
+
+def _remedy(finding: Finding) -> str:
+    return f"{finding.area}, {finding.name}: {finding.remedy}"
+
+
+def _areas(found: Sequence[Finding]) -> dict[str, list[dict[str, str]]]:
+    """The findings by area, each as its fields."""
+    areas: dict[str, list[dict[str, str]]] = {}
+    for finding in found:
+        areas.setdefault(finding.area, []).append(
+            {"name": finding.name, "value": finding.value, "status": finding.status, "remedy": finding.remedy}
+        )
+    return areas
 
 
 def _sandbox(found: Host) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {"isolates": found.isolates, "layers": [asdict(layer) for layer in found.layers], "keeps": found.keepers()}
-
-
-def _machine() -> dict[str, str]:
-    """What decides how fast things go here, in words."""
-    import os
-    import platform
-    import shutil
-
-    import torch
-
-    from thinksmith.engines.local.memory import free_bytes
-
-    gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
-    compiler = os.environ.get("CC", "cc")
-    return {
-        "Python": platform.python_version(),
-        "PyTorch": torch.__version__,
-        "processor": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "GPU": torch.cuda.get_device_name() if gpu else "none",
-        "free memory": f"{free_bytes(device) / 2**30:.1f} GiB",
-        "C compiler": compiler
-        if shutil.which(compiler.split()[0] if compiler.split() else "")
-        else "none: the local engine uses transformers' decoder, which is slower (apt install gcc)",
-    }

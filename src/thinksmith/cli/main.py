@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from thinksmith import __version__
-from thinksmith.cli import ask, audit, doctor, eval, export, grpo, problems, quickstart, runs, traces, verify
+from thinksmith.cli import ask, audit, doctor, eval, export, fit, grpo, problems, quickstart, runs, traces, verify
 from thinksmith.cli.interrupt import Interrupted
 from thinksmith.errors import UserError
 
@@ -35,6 +35,7 @@ app.command("ask")(ask.ask)
 app.command("audit")(audit.audit)
 app.command("problems")(problems.problems)
 app.command("verify")(verify.verify)
+app.command("fit")(fit.fit)
 app.command("eval")(eval.evaluate)
 app.command("grpo")(grpo.grpo)
 app.command("runs")(runs.runs)

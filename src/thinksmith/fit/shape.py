@@ -74,8 +74,8 @@ class Shape:
     experts that it uses, and the shared ones). `key_dim` and `value_dim`: of one head, where a product of attention is
     computed. `context`: the most tokens that the config allows. `published`: the format of the weights as published
     (a name of `formats.py`). `draft`: parameters beside the model proper that only speculative decoding uses
-    (DeepSeek's multi-token prediction); they are in none of the other figures. `stored`: bytes of the weights as they were
-    published, where a file says so. `source`: where the config is from.
+    (DeepSeek's multi-token prediction); they are in none of the other figures. `stored`: bytes of the weights as they
+    were published, where a file says so. `source`: where the config is from.
     """
 
     name: str

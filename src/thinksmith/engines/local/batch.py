@@ -9,18 +9,21 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import accumulate, islice, repeat
 
 import torch
 
 from thinksmith.engines.local.cache import BLOCK, blocks_for, round_up
-from thinksmith.engines.local.memory import free_bytes, out_of_memory
+from thinksmith.engines.local.memory import out_of_memory
 from thinksmith.engines.local.native.road import NativeRoad
 from thinksmith.engines.local.prompts import PIECE, PrefixStore, Prompt
 from thinksmith.engines.local.road import LEAST, Road, TransformersRoad
 from thinksmith.engines.local.rows import Row
 from thinksmith.engines.local.sampler import Drawn
 from thinksmith.engines.local.slots import Slots
+from thinksmith.fit.free import free_bytes
+from thinksmith.fit.inference import local_token_numbers
 from thinksmith.policy.policy import Policy
 
 STALL = 1024  # tokens of prompts that are written between two steps while rows are decoded
@@ -176,10 +179,11 @@ class Batch:
 
     def _token_bytes(self) -> int:
         """Keys and values of one token."""
-        config = self._policy.model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return int(2 * config.num_hidden_layers * heads * dim * self._policy.model.dtype.itemsize)
+        return self._token_numbers * int(self._policy.model.dtype.itemsize)
+
+    @cached_property
+    def _token_numbers(self) -> int:
+        return local_token_numbers(self._policy.model.config.to_dict())
 
     def _take(self, waiting: deque[Row]) -> list[Row]:
         """As many rows as there are slots and, as far as can be foreseen, memory for; at least one if the batch is

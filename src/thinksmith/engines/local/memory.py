@@ -1,21 +1,11 @@
-"""How much memory is free on a device."""
+"""What of memory only the engine asks: whether it ran out, and what a buffer really takes of it."""
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 
 import torch
-
-
-def free_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated. On unified memory the system knows better than the driver."""
-    if device.type == "cuda" and not torch.cuda.get_device_properties(device).is_integrated:
-        free, _ = torch.cuda.mem_get_info(device)
-        # What torch holds and does not use is free too.
-        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    return _available()
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -44,13 +34,3 @@ def _huge_page() -> int:
         return 0 if never else int((folder / "hpage_pmd_size").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 0
-
-
-def _available() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
