@@ -1,7 +1,7 @@
 """How much memory training takes, beside what `thinksmith.fit` says; each setting in a process of its own.
 
-    python bench/_fit_training.py [--quick]        # a table, and a JSON list as the last line
-    python bench/_fit_training.py --one NAME       # one setting, in this process
+python bench/_fit_training.py [--quick]        # a table, and a JSON list as the last line
+python bench/_fit_training.py --one NAME       # one setting, in this process
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ LORA = {"tuning": "lora", "lora_rank": 16}
 SETTINGS = {
     "tiny sft": Setting("tiny", sft(32, 512, 8192), quick=True),
     "tiny grpo": Setting("tiny", grpo(16, 16, 32, 224, 8192), quick=True),
-    "25m sft": Setting("25m", sft(16, 1024, 4096), quick=True),
-    "25m sft muon": Setting("25m", sft(16, 512, 2048, optimizer="muon")),
-    "25m grpo": Setting("25m", grpo(8, 16, 64, 448, 8192), quick=True),
-    "120m sft": Setting("120m", sft(4, 1024, 2048)),
-    "120m sft bf16": Setting("120m", sft(4, 1024, 2048, precision="bf16")),
-    "120m sft mixed": Setting("120m", sft(4, 1024, 2048, precision="mixed")),
-    "120m grpo": Setting("120m", grpo(2, 8, 64, 448, 2048)),
-    "120m grpo lora": Setting("120m", grpo(2, 8, 64, 192, 2048, **LORA)),
-    "0.5b sft bf16": Setting("0.5b", sft(2, 512, 512, precision="bf16")),
+    "25m sft": Setting("25m", sft(8, 1024, 4096), quick=True),
+    "25m sft muon": Setting("25m", sft(8, 512, 2048, optimizer="muon")),
+    "25m grpo": Setting("25m", grpo(4, 16, 64, 192, 4096)),
+    "120m sft": Setting("120m", sft(4, 512, 1024)),
+    "120m sft bf16": Setting("120m", sft(4, 512, 1024, precision="bf16")),
+    "120m sft mixed": Setting("120m", sft(4, 512, 1024, precision="mixed")),
+    "120m grpo": Setting("120m", grpo(2, 8, 64, 192, 1024)),
+    "120m grpo lora": Setting("120m", grpo(2, 8, 64, 192, 1024, **LORA)),
+    "0.5b sft": Setting("0.5b", sft(1, 64, 64)),
+    "0.5b sft bf16": Setting("0.5b", sft(2, 256, 256, precision="bf16")),
     "0.5b sft lora": Setting("0.5b", sft(2, 512, 512, **LORA)),
-    "0.5b grpo lora bf16": Setting("0.5b", grpo(1, 4, 32, 96, 512, precision="bf16", **LORA)),
-    "0.6b sft bf16": Setting("0.6b", sft(2, 512, 512, precision="bf16")),
-    "0.6b sft one batch": Setting("0.6b", sft(1, 512, 512, precision="bf16")),
-    "1.5b sft lora bf16": Setting("1.5b", sft(2, 256, 256, precision="bf16", **LORA)),
+    "0.5b grpo lora": Setting("0.5b", grpo(1, 4, 32, 96, 256, **LORA)),
+    "0.6b sft bf16": Setting("0.6b", sft(2, 256, 256, precision="bf16")),
+    "1.5b sft lora bf16": Setting("1.5b", sft(1, 256, 256, precision="bf16", **LORA)),
 }
 
 

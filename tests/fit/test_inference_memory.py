@@ -233,6 +233,10 @@ def test_the_decoder_in_c_reserves_what_the_formula_says(rows, prompt, tokens):
     assert buffers["_logits"] == -(-rows // lanes) * lanes * shape.vocab * 4
     assert buffers["_angles"] <= local.angles_bytes(shape, prompt + tokens)
     assert most[0] <= rows * (blocks_for(prompt + tokens) + 1)
+    told = serving_memory(shape, Serving("local", "fp32", "fp32", prompt + tokens, rows, prompt), PC)
+    assert told.named("logits") == -(-rows // 32) * 32 * shape.vocab * 4  # panels at their widest
+    assert told.named("pass") >= buffers["_scratch"]
+    assert told.named("angles") >= buffers["_angles"]
     engine.close()
 
 
@@ -317,7 +321,7 @@ FORMATS = {"local": ["fp32", "bf16", "int8", "int4"], "vllm": ["fp32", "bf16", "
 GGUF = ["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(KINDS),
     st.sampled_from(SHAPES),

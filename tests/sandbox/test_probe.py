@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from thinksmith.cli.doctor import doctor
 from thinksmith.errors import UserError
 from thinksmith.sandbox import LAYERS, Host, Layer, Limits, Sandbox, bubblewrap, landlock, open_sandbox, probe
 
@@ -95,28 +90,6 @@ def test_an_old_landlock_is_none(monkeypatch):
     found = {layer.name: layer for layer in probe._probe.__wrapped__().layers}
     assert found["landlock"].reason == "the kernel has Landlock ABI 2"
     assert "6.2" in found["landlock"].remedy
-
-
-def test_doctor(on):
-    app = typer.Typer()
-    app.command()(doctor)
-    on(*LAYERS)
-    well = CliRunner().invoke(app, [])
-    assert (well.exit_code, "untrusted code can be run" in well.output) == (0, True)
-    on("seccomp", "limits")
-    ill = CliRunner().invoke(app, [])
-    assert ill.exit_code == 1
-    assert "files: kept by nothing" in ill.output
-    assert "refused; get landlock" in ill.output
-    told = json.loads(CliRunner().invoke(app, ["--json"]).output)
-    assert told["sandbox"]["isolates"] is False
-    assert told["sandbox"]["keeps"] == {
-        "files": [],
-        "network": ["seccomp"],
-        "processes": ["seccomp"],
-        "resources": ["limits"],
-    }
-    assert {"Python", "PyTorch", "GPU", "free memory", "C compiler"} <= told["machine"].keys()
 
 
 def test_the_guest_starts_in_time_or_it_is_an_error(monkeypatch):

@@ -150,17 +150,17 @@ def _print(answer: Answer) -> None:
     """The sheet on the terminal."""
     from rich.text import Text
 
-    from thinksmith.cli.screen import console, print_table
+    from thinksmith.cli.screen import console, one_line, print_table
 
     styles = {"yes": "bold green", "tight": "bold yellow", "no": "bold red"}
     out, sheet = console(), answer.sheet
-    out.print(Text(sheet.headline, "bold"))
+    out.print(Text(one_line(sheet.headline), "bold"))
     for fact in sheet.facts:
-        out.print(fact)
+        out.print(one_line(fact))
     for table in sheet.tables:
         out.print()
         out.print(Text(table.title, "bold"))
-        print_table(out, table.columns, [[Text(cell, styles.get(cell, "")) for cell in row] for row in table.rows])
+        print_table(out, table.columns, [[Text(one_line(cell), styles.get(cell, "")) for cell in row] for row in table.rows])
         for note in table.notes:
             out.print(Text(note, "dim"))
     if sheet.notes:

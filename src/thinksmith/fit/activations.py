@@ -49,7 +49,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Bytes kept of one layer: of its norms, its attention, its feed-forward and its adapters, and copies of weights."""
+    """Bytes kept of one layer: of its norms, attention, feed-forward and adapters, and copies of weights."""
 
     norms: int
     attention: int
@@ -80,7 +80,7 @@ def kept(shape: Shape, way: Way, layer: int, rows: int, length: int) -> Kept:
     norms = len(_stream_norms(shape, tensors)) - (0 if reached else 1)
     return Kept(
         norms=tokens * norms * norm_bytes(shape, shape.hidden, way.stream, way),
-        attention=tokens * _attention(shape, way, tensors) + _scores(shape, way, rows, length),
+        attention=tokens * _attention(shape, way, tensors, reached) + _scores(shape, way, rows, length),
         mlp=tokens * _mlp(shape, way, tensors) + _ends(tensors),
         adapters=tokens * _adapters(way, tensors),
         weights=_weights(way, tensors, reached),
@@ -108,7 +108,7 @@ def _stream_norms(shape: Shape, tensors: list[Tensor]) -> list[Tensor]:
     return [t for t in tensors if t.part == "norm" and t.shape == (shape.hidden,) and t.name not in HEAD_NORMS]
 
 
-def _attention(shape: Shape, way: Way, tensors: list[Tensor]) -> int:
+def _attention(shape: Shape, way: Way, tensors: list[Tensor], reached: bool) -> int:
     """Of one token. The inputs of products; queries and keys after the rotation, values, the output, and the logarithm
     of the softmax's sum in float32: scaled_dot_product_attention's fused kernels (flash on a GPU, and on a CPU) keep
     these and no scores. Keys and values that several heads share are not repeated (`use_gqa_in_sdpa`)."""
@@ -120,7 +120,7 @@ def _attention(shape: Shape, way: Way, tensors: list[Tensor]) -> int:
     rotated = (queries + keys + values + out) * way.product
     if any(t.name == "qkv_proj" for t in tensors):  # values are a part of it, so it is kept whole; and o_proj copies
         rotated += (queries + keys + out) * way.product
-    return inputs + rotated + heads * FLOAT + sum(_head_norms(shape, way, tensors))
+    return inputs + rotated + heads * FLOAT + sum(_head_norms(shape, way, tensors, reached))
 
 
 def _repeats(shape: Shape) -> bool:
@@ -136,10 +136,12 @@ def _inputs(way: Way, linears: list[Tensor]) -> int:
     return way.product * (sum(widths) if way.cast else sum(dict.fromkeys(widths)))
 
 
-def _head_norms(shape: Shape, way: Way, tensors: list[Tensor]) -> Iterator[int]:
+def _head_norms(shape: Shape, way: Way, tensors: list[Tensor], reached: bool) -> Iterator[int]:
     """Norms of queries and keys, of each head (Qwen3) or of all together (OLMo 2)."""
+    learnt = {tensor.name for tensor in tensors if way.learns(tensor)}
     for tensor in tensors:
-        if tensor.part == "norm" and tensor.name in HEAD_NORMS:
+        needed = reached or tensor.name.replace("norm", "proj") in learnt
+        if tensor.part == "norm" and tensor.name in HEAD_NORMS and needed:
             heads = shape.heads if tensor.name == "q_norm" else shape.kv_heads
             count = heads if tensor.shape == (shape.key_dim,) else 1
             yield count * norm_bytes(shape, tensor.shape[0], way.product, way)

@@ -30,6 +30,11 @@ FLOAT = 4
 DRAWN, FILTERED = 12, 38
 # Resident bytes of a tokenizer for each entry of its vocabulary: measured by bench/fit.py at 32,000 and 151,936.
 TOKENIZER = 1045
+# glibc's malloc maps buffers of so many bytes and gives them back (M_MMAP_THRESHOLD, at most:
+# https://man7.org/linux/man-pages/man3/mallopt.3.html); smaller ones lie in its heap, in which passes of several
+# lengths leave holes. They took 1.9 to 2.4 times the bytes that are in use at once, seldom more, and nothing where all
+# buffers were mapped: measured by bench/fit.py.
+HEAP, KEPT = 2**25, 2.0
 SEEN = 6  # floats of what a thread notes of a block
 
 
@@ -106,7 +111,8 @@ def scratch_bytes(shape: Shape, rows: int, context: int, threads: int, lanes: in
 def _transformers(shape: Shape, serving: Serving, device: Device, format: Format) -> list[Item]:
     """A pass over prompts and a step are not there at the same time: the larger of them counts."""
     number = format.rest
-    reads = _read(serving, TOKENS) * number * (4 * shape.hidden + 3 * shape.inner)
+    tokens = _read(serving, TOKENS)
+    reads = tokens * number * (4 * shape.hidden + 3 * shape.inner)
     past = min(serving.prompt, serving.context)
     if past > PIECE:  # a later piece looks at copies of the earlier ones, made as many as there are query heads
         prompts = min(serving.batch, TOKENS // PIECE)
@@ -117,6 +123,10 @@ def _transformers(shape: Shape, serving: Serving, device: Device, format: Format
     draws = (FILTERED if serving.filtered else DRAWN) * rows * shape.vocab
     why = {reads: "a pass over prompts", one: "a layer's keys and values, gathered", draws: "drawing from the logits"}
     found = [Item("pass", max(why), why[max(why)])]
+    if device.kind == "cpu":
+        small = sum(count * min(HEAP, tokens * number * size) for count, size in ((4, shape.hidden), (3, shape.inner)))
+        held = KEPT * max(small, min(draws, 3 * HEAP))
+        found.append(Item("heap", int(held), "what malloc keeps of small buffers"))
     if device.kind == "cuda":
         buckets = len({bucket(entries) for entries in range(1, _blocks(serving.context) + 2)})
         found.append(Item("graphs", buckets * rows * shape.vocab * FLOAT, f"logits of each of {buckets} CUDA graphs"))

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from thinksmith.fit.activations import FLOAT, INDEX, Way, is_linear, kept, kept_once, norm_bytes, of_layer
+from thinksmith.fit.activations import DOWNS, FLOAT, INDEX, Way, is_linear, kept, kept_once, norm_bytes, of_layer
 from thinksmith.fit.shape import Shape
 
 CHUNK_ELEMENTS = 1 << 24  # logits in one chunk, as `policy/logprobs.py` has it
 SOFTMAX_COPIES = 3  # log-probabilities, their gradient and that of the logits: torch's backward pass of cross_entropy
 CHUNK_COPIES = 5  # logits, gather's gradient, and three of logsumexp's, (logits - total), its exp and the product
+MAPPED = 32 << 20
 FILL = 256  # `training/sft.py` rounds the number of logits up to this
 
 
@@ -71,11 +72,10 @@ def _moments(shape: Shape, step: Pass, gradients: int) -> Iterator[Moment]:
     last, inside = _one_layer(shape, step)
     once = step.tokens * norm_bytes(shape, shape.hidden, step.way.stream, step.way)
     matrix = largest_matrix(shape) * step.gradient if step.way.full and not step.several else 0
-    below = kept_bytes + (inside if step.recomputed else 0)
-    for name, extra in last.items():
-        freed = 0 if name == "norm" else once
-        present = there + waiting + (0 if name == "norm" else matrix)
-        yield Moment("backward, last layer", present, below - freed, copies, 0, extra)
+    yield Moment("backward, last norm", there + waiting, kept_bytes, copies, 0, last.pop("norm"))
+    below = kept_bytes - once + (inside if step.recomputed else 0)
+    for extra in last.values():
+        yield Moment("backward, last layer", there + waiting + matrix, below, copies, 0, extra)
         if not step.several:  # at the end all gradients are there, and one layer's activations
             yield Moment("backward, first layer", gradients, inside, copies, 0, extra)
     if step.way.full:
@@ -141,11 +141,36 @@ def _one_layer(shape: Shape, step: Pass) -> tuple[dict[str, int], int]:
     return {name: max(0, step.tokens * size) for name, size in found.items()}, inside
 
 
+def heap_holes(shape: Shape, step: Pass) -> int:
+    """What a CPU's heap loses between the tensors that are kept.
+
+    torch asks glibc for memory that is aligned, and glibc does not give a freed block out again for one of the same
+    size, since it wants room for the alignment (https://sourceware.org/bugzilla/show_bug.cgi?id=14581, seen in
+    https://github.com/pytorch/pytorch/pull/53715). So each tensor that a layer's forward pass makes and drops leaves a
+    hole between those that it keeps: the squares of both norms and, below float32, what they were before they were
+    rounded; queries and keys before the rotation, and 3.5 times these in it; the outputs of attention and of the
+    feed-forward. Blocks of 32 MiB and more are mapped by themselves (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    way, found = step.way, 0
+    queries, keys = shape.heads * shape.key_dim, shape.kv_heads * shape.key_dim
+    dropped = (
+        (2 * (1 if way.stream == FLOAT else 2), shape.hidden * FLOAT),
+        (4.5, queries * way.product),
+        (4.5, keys * way.product),
+        (2, shape.hidden * way.product),
+    )
+    for count, size in dropped:
+        if step.tokens * size < MAPPED:
+            found += int(count * size * step.tokens)
+    return found * (1 if step.recomputed else shape.layers)
+
+
 def largest_matrix(shape: Shape) -> int:
-    """Numbers in the largest matrix of a layer."""
-    sizes = [t.params // t.count for t in shape.tensors if is_linear(t)]
-    experts = [t.params // len(t.layers) for t in shape.tensors if t.part == "expert"]  # one parameter of them all
-    return max([*sizes, *experts], default=0)
+    """Numbers of the largest parameter in a layer. Of all its experts transformers 5 makes one for gate and up, and
+    one for down."""
+    sizes = [t.shape[0] * t.shape[1] for t in shape.tensors if is_linear(t)]
+    entering = [t for t in shape.tensors if t.part == "expert" and not t.name.endswith(DOWNS)]
+    return max([*sizes, sum(t.params // max(1, len(t.layers)) for t in entering)], default=0)
 
 
 def _up(number: int, multiple: int) -> int:

@@ -11,6 +11,7 @@ from thinksmith.fit.device import Device
 from thinksmith.fit.estimate import Estimate
 from thinksmith.fit.formats import FORMATS, KV_FORMATS, Format, find_format, find_kv_format, resolve
 from thinksmith.fit.inference import Serving, serving_memory
+from thinksmith.fit.runtime import check_engine
 from thinksmith.fit.shape import Shape
 from thinksmith.fit.verdict import SURE, Change, Step, Verdict, changes, largest, verdict
 
@@ -85,6 +86,8 @@ def settle(
 ) -> Serving:
     """What was asked, with what nobody said filled in: the model's whole context, its weights as published, and an
     engine of this kind of device that runs that format. Raises UserError where nothing goes together."""
+    if engine:
+        check_engine(engine, device)
     chosen = resolve(find_format(format or shape.published, engine or "", device.kind), shape)
     engines = [engine] if engine else [each for each in ENGINES[device.kind] if each in chosen.engines]
     if not format:

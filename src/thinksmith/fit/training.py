@@ -6,7 +6,7 @@ and the optimiser's step. What one of them takes is given back before the next.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from thinksmith.errors import UserError
@@ -14,9 +14,10 @@ from thinksmith.fit.activations import FLOAT, Way, is_linear
 from thinksmith.fit.device import Device
 from thinksmith.fit.estimate import Estimate, Item
 from thinksmith.fit.formats import find_format, weights_bytes
-from thinksmith.fit.passes import Pass, peak
+from thinksmith.fit.optimizers import STATES, STEPS, number, state_bytes, step_bytes, trained_bytes
+from thinksmith.fit.passes import Pass, heap_holes, peak
 from thinksmith.fit.runtime import runtime_items
-from thinksmith.fit.shape import Shape, Tensor
+from thinksmith.fit.shape import Shape
 
 Method = Literal["sft", "dpo", "grpo"]
 Tuning = Literal["full", "lora", "qlora"]
@@ -38,9 +39,6 @@ MOST = 10**12  # more tokens than anybody has: a sum of such numbers is still a 
 STEP = 16  # `training/batches.py` rounds lengths up to this, and the engine's blocks hold as many tokens
 SLOTS = 256  # completions that the local engine decodes at one time
 LEAST_ROWS = 16  # rows of a decoding step on a CPU
-BLOCK = 256  # numbers that share a scale in bitsandbytes' 8-bit states
-WHOLE = 4096  # tensors with fewer numbers keep states in 32 bits:
-# https://huggingface.co/docs/bitsandbytes/optimizers
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,40 +141,16 @@ def training_memory(shape: Shape, training: Training, device: Device) -> Estimat
     items = [
         *runtime_items("local", device),
         *_weights(shape, training, device),
-        Item("optimiser states", states, _STATES[training.optimizer]),
+        Item("optimiser states", states, STATES[training.optimizer]),
     ]
     if training.method == "grpo":
         items += _rollout(shape, training, device)
     items += _pass(shape, training, device, gradients)
     items += [
         Item("gradients", gradients, "one for each number that is learnt", "optimiser step"),
-        Item("temporaries", _step_bytes(shape, training, device), _STEPS[training.optimizer], "optimiser step"),
+        Item("temporaries", step_bytes(shape, training, device), STEPS[training.optimizer], "optimiser step"),
     ]
     return Estimate(tuple(item for item in items if item.bytes))
-
-
-def largest_length(shape: Shape, training: Training, device: Device, memory: int) -> int:
-    """The longest sequences, one in a micro-batch, that `memory` bytes do for; 0 where not even the shortest fits."""
-    least = training.prompt_tokens + 2
-
-    def fits(length: int) -> bool:
-        return training_memory(shape, of_length(training, length), device).total <= memory
-
-    return _largest(fits, least, shape.context)
-
-
-def largest_group(shape: Shape, training: Training, device: Device, memory: int) -> int:
-    """The most completions of a group (GRPO) that `memory` bytes do for; 0 where not even 2 fit."""
-
-    def fits(count: int) -> bool:
-        return training_memory(shape, replace(training, num_generations=count), device).total <= memory
-
-    return _largest(fits, 2, 4096)
-
-
-def of_length(training: Training, length: int) -> Training:
-    """The same with sequences of so many tokens, one in a micro-batch."""
-    return replace(training, length=length, micro_tokens=0, max_tokens=0)
 
 
 def way_of(training: Training, device: Device) -> Way:
@@ -199,50 +173,6 @@ def way_of(training: Training, device: Device) -> Way:
     )
 
 
-def trained_bytes(shape: Shape, training: Training) -> int:
-    """Bytes of the gradients, which are those of the numbers that are learnt."""
-    return sum(count for _, count in _trained(shape, training)) * _number(training)
-
-
-def state_bytes(shape: Shape, training: Training) -> int:
-    """Bytes that the optimiser keeps from step to step.
-
-    AdamW two numbers a weight, in its type; Muon (`training/optimizer.py`) one of the matrices in the layers, AdamW's
-    of the rest; AdamW in 8 bits two bytes, and a scale for each 256 in both.
-    """
-    number, total = _number(training), 0
-    for tensor, count in _trained(shape, training):
-        each = count // max(1, tensor.count)
-        if training.optimizer == "adamw8bit" and each >= WHOLE:
-            total += 2 * tensor.count * (each + FLOAT * -(-each // BLOCK))
-        elif training.optimizer == "adamw8bit":
-            total += 2 * count * FLOAT
-        elif training.optimizer == "muon" and _for_muon(tensor):
-            total += count * number
-        elif training.optimizer != "sgd":
-            total += 2 * count * number
-    return total
-
-
-_STATES = {
-    "adamw": "two numbers for each that is learnt",
-    "adamw8bit": "two bytes for each number that is learnt, and a scale for each 256",
-    "muon": "one number for each in a layer's matrices, two for each other",
-    "sgd": "",
-}
-_STEPS = {
-    "adamw": "the square root of the second moments, and its quotient",
-    "adamw8bit": "",
-    "muon": "the update and its orthogonalisation in bfloat16, of the largest matrix",
-    "sgd": "",
-}
-
-
-def _number(training: Training) -> int:
-    """Bytes of a number that is learnt."""
-    return 2 if training.tuning == "full" and training.precision == "bf16" else FLOAT
-
-
 def _frozen_number(training: Training) -> int:
     """Bytes of an activation over frozen weights: their type, or where they are quantised that of the rest."""
     if training.frozen in ("fp32", "bf16"):
@@ -250,22 +180,10 @@ def _frozen_number(training: Training) -> int:
     return FLOAT if training.precision == "fp32" and training.frozen != "nf4" else 2
 
 
-def _trained(shape: Shape, training: Training) -> list[tuple[Tensor, int]]:
-    """Tensors that are learnt, or that have an adapter, and how many numbers of theirs are learnt."""
-    if training.tuning == "full":
-        return [(tensor, tensor.params) for tensor in shape.tensors]
-    way = Way(FLOAT, FLOAT, full=False, targets=training.lora_targets)
-    found = [(t, training.lora_rank * sum(t.shape) * t.count) for t in shape.tensors if way.learns(t)]
-    if not found:
-        known = sorted({t.name for t in shape.tensors if is_linear(t)})
-        raise UserError(f"{shape.name} has no matrix {', '.join(training.lora_targets)}: there are {', '.join(known)}")
-    return found
-
-
 def _weights(shape: Shape, training: Training, device: Device) -> list[Item]:
     if training.tuning == "full":
-        own = shape.params * _number(training)
-        found = [Item("weights", own, f"{shape.params:,} numbers of {_number(training)} bytes")]
+        own = shape.params * number(training)
+        found = [Item("weights", own, f"{shape.params:,} numbers of {number(training)} bytes")]
     else:
         form = find_format(training.frozen, "local", device.kind)
         if form.packing is None:  # all tensors in one type, also those that a file would keep in another
@@ -286,7 +204,7 @@ def _pass(shape: Shape, training: Training, device: Device, gradients: int) -> l
     learnt = max(1, min(training.length - training.prompt_tokens, training.length - 1))
     chunked = training.method != "sft" if training.chunk_logits is None else training.chunk_logits
     several = training.sequences > rows
-    step = Pass(way, rows, training.padded, rows * learnt, chunked, training.checkpointing, several, _number(training))
+    step = Pass(way, rows, training.padded, rows * learnt, chunked, training.checkpointing, several, number(training))
     moment = peak(shape, step, gradients)
     phase = "forward and backward"
     kept = "of the layers' inputs alone" if training.checkpointing else f"of {shape.layers} layers"
@@ -296,6 +214,9 @@ def _pass(shape: Shape, training: Training, device: Device, gradients: int) -> l
         Item("gradients", moment.gradients, f"as far as they are there at the peak ({moment.when})", phase),
         Item("activations", moment.activations, f"{rows} × {training.padded} tokens, {kept}", phase),
         Item("copies of weights", moment.copies, unpacked, phase),
+        Item(
+            "holes in the heap", heap_holes(shape, step) if device.kind == "cpu" else 0, "freed, and too small", phase
+        ),
         Item("logits", moment.logits, "in float32, with what their softmax and its gradient take", phase),
         Item("temporaries", moment.temporary + table, f"gradients of activations ({moment.when})", phase),
     ]
@@ -312,64 +233,17 @@ def _unpacked_matrix(shape: Shape, training: Training) -> int:
 def _rollout(shape: Shape, training: Training, device: Device) -> list[Item]:
     """Keys and values, in blocks, of each prompt once and of all completions that are decoded at a time; logits of
     these. The engine gives them back before the backward pass."""
-    number = 2 if way_of(training, device).product < FLOAT and training.precision != "mixed" else FLOAT
+    size = 2 if way_of(training, device).stream < FLOAT else FLOAT
     rows = min(training.sequences, SLOTS)
     prompts = min(training.prompts, -(-rows // training.num_generations))
     blocks = prompts * -(-max(0, training.prompt_tokens - 1) // STEP) + rows * -(-training.max_tokens // STEP)
     whole = shape.cache_numbers(1) - shape.cache_numbers(0)  # the local engine keeps windows in full
     fixed = shape.cache_numbers(0) * rows
-    cache = ((blocks + 2) * STEP * whole + fixed) * number  # and two blocks that are nobody's
+    cache = ((blocks + 2) * STEP * whole + fixed) * size  # and two blocks that are nobody's
     why = f"{rows} completions of {training.max_tokens} tokens, {prompts} prompts"
     logits = max(rows, LEAST_ROWS if device.kind == "cpu" else 1) * shape.vocab * FLOAT
     return [Item("KV cache", cache, why, "rollout"), Item("logits", logits, "in float32, of a step", "rollout")]
 
 
-def _step_bytes(shape: Shape, training: Training, device: Device) -> int:
-    """What the optimiser's step takes for a moment. torch's AdamW goes from tensor to tensor on a CPU, and makes the
-    root of the second moment and a quotient of it; on a GPU it takes all tensors at once and divides in place. Muon
-    makes the update, a copy of it in bfloat16, the next one, and two square matrices of its smaller side."""
-    number, trained = _number(training), _trained(shape, training)
-    by_muon = training.optimizer == "muon"
-    if training.optimizer in ("adamw8bit", "sgd"):
-        return 0
-    by_adam = [(t, count) for t, count in trained if not (by_muon and _for_muon(t))]
-    if device.kind == "cuda":
-        adam = number * sum(count for _, count in by_adam)
-    else:
-        adam = 2 * number * max((_one(t, count, training) for t, count in by_adam), default=0)
-    muon = 0
-    if by_muon:
-        sides = [t.shape for t, _ in trained if _for_muon(t)]
-        muon = max((a * b * (number + 2 + 2) + 2 * 2 * min(a, b) ** 2 for a, b in sides), default=0)
-    return max(adam, muon)
-
-
-def _one(tensor: Tensor, count: int, training: Training) -> int:
-    """Numbers of one parameter: transformers makes one of all experts of a layer; an adapter is two."""
-    if training.tuning != "full":
-        return training.lora_rank * max(tensor.shape)
-    return count // max(1, len(tensor.layers))
-
-
-def _for_muon(tensor: Tensor) -> bool:
-    return is_linear(tensor) or tensor.part == "router"
-
-
-def _largest(fits: object, low: int, high: int) -> int:
-    """The largest number that fits, where all smaller ones do; 0 if `low` does not."""
-    if high < low or not fits(low):  # type: ignore[operator]
-        return 0
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(middle):  # type: ignore[operator]
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
 def _up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
-
-
-FIELDS = tuple(field.name for field in fields(Training))

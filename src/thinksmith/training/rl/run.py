@@ -21,6 +21,7 @@ from thinksmith.policy.load import load_policy
 from thinksmith.problems.load import load as load_problems
 from thinksmith.records import Attempt, Problem, Sampling
 from thinksmith.store.store import Store, config_hash
+from thinksmith.training.fits import check_fits, grpo_training
 from thinksmith.training.rl.grpo import Metrics, train
 from thinksmith.training.rl.recipe import EvaluationTable, GRPORecipe
 from thinksmith.training.rl.rewards import combine
@@ -63,6 +64,7 @@ def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher) -> Res
     for kind in {problem.kind for problem in (*held_out, *pool)}:
         require(kind)
     policy = load_policy(recipe.model)
+    check_fits(policy, grpo_training(policy, recipe, pool))
     engine = LocalEngine(policy)
     base_hash = policy.weights_hash()
     open_folder(folder, recipe, {"model": policy.name, "weights_hash": base_hash, "versions": versions()})

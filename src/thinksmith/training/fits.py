@@ -1,0 +1,92 @@
+"""Whether a training will fit, asked before anything is allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from thinksmith.errors import UserError
+from thinksmith.fit.configs import shape_of
+from thinksmith.fit.device import Device, Kind
+from thinksmith.fit.free import free_bytes
+from thinksmith.fit.shape import Shape
+from thinksmith.fit.training import Training, training_memory
+from thinksmith.policy.policy import Policy
+from thinksmith.records import Problem
+from thinksmith.training.rl.recipe import GRPORecipe
+
+SURE = 0.9  # a refusal must not be wrong: the estimate may be 10 % too high
+GB = 1e9
+LEAST = 16  # tokens of a completion
+
+
+def check_fits(policy: Policy, training: Training, free: int | None = None) -> None:
+    """Raises UserError, in one line that says what to change, where training `policy` needs more than is free.
+
+    The policy is loaded, so its weights and the process are there already and are not counted. `free`: bytes, by
+    default those of the policy's device. A model whose config says too little is let through: this is a help, no gate.
+    """
+    try:
+        shape = shape_of(policy.model.config.to_dict(), policy.name)
+    except UserError:
+        return
+    device = _device(policy)
+    free = free_bytes(policy.device) if free is None else free
+    more = _more(shape, training, device)
+    if SURE * more <= free:
+        return
+    raise UserError(
+        f"training {policy.name} needs about {more / GB:.1f} GB more and {free / GB:.1f} GB are free: "
+        + _hint(shape, training, device, free)
+    )
+
+
+def grpo_training(policy: Policy, recipe: GRPORecipe, problems: Sequence[Problem]) -> Training:
+    """What a recipe comes to, with the longest prompt of `problems`."""
+    longest = max(problems, key=lambda problem: len(problem.text))
+    return Training(
+        method="grpo",
+        tuning="lora" if policy.adapter else "full",
+        precision="fp32" if policy.model.dtype.itemsize > 2 else "bf16",
+        prompts=recipe.rollout.prompts,
+        num_generations=recipe.rollout.num_generations,
+        prompt_tokens=len(policy.render(longest.messages).ids),
+        max_tokens=recipe.rollout.max_tokens,
+        micro_tokens=recipe.training.micro_tokens,
+    )
+
+
+def _device(policy: Policy) -> Device:
+    kind: Kind = "cuda" if policy.device.type == "cuda" else "cpu"
+    return Device(kind, kind, kind, 0, 0.0, {})
+
+
+def _more(shape: Shape, training: Training, device: Device) -> int:
+    """Bytes that training takes beside the process and the loaded weights."""
+    estimate = training_memory(shape, training, device)
+    there = ("process", "CUDA context", "cuBLAS workspace", "weights", "adapter")
+    return estimate.total - sum(estimate.named(name) for name in there)
+
+
+def _hint(shape: Shape, training: Training, device: Device, free: int) -> str:
+    """The first change that does, those that cost least first."""
+    least = ""
+    for word, changed in _changes(training):
+        need = _more(shape, changed, device)
+        least = f"{word} would need {need / GB:.1f} GB"
+        if need <= free:
+            return least
+    return f"even {least}, so take a smaller model" if least else "take a smaller model"
+
+
+def _changes(training: Training) -> Iterator[tuple[str, Training]]:
+    """Smaller micro-batches, which change nothing but the speed; then shorter completions."""
+    size = training.micro_tokens
+    while size > training.padded:
+        size = max(size // 2, training.padded)
+        yield f"micro_tokens={size}", replace(training, micro_tokens=size)
+    size = training.max_tokens // 2 if training.method == "grpo" else 0
+    while size >= LEAST:
+        shorter = replace(training, micro_tokens=0, max_tokens=size)
+        yield f"max_tokens={size} and micro_tokens={shorter.padded}", shorter
+        size //= 2
