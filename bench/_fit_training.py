@@ -111,8 +111,10 @@ def measure(setting: Setting) -> dict[str, Any]:
     from thinksmith.fit.device import Device
     from thinksmith.fit.runtime import runtime_items
     from thinksmith.fit.training import Training, training_memory
+    from thinksmith.training.fits import map_blocks
 
     training = Training(**setting.training)
+    map_blocks(torch.device("cpu"))
     warm_up()
     gc.collect()
     before = status("VmRSS")

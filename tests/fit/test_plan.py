@@ -69,7 +69,10 @@ def test_the_whole_context_is_tight_where_a_shorter_one_fits() -> None:
 def test_ways_begin_with_what_is_published_and_fall() -> None:
     shape = find_shape("gpt-oss:20b")
     found = ways(shape, SPARK, settle(shape, SPARK), whole=True)
-    assert [(each.serving.engine, each.serving.format) for each in found[:2]] == [("vllm", "mxfp4"), ("ollama", "mxfp4")]
+    assert [(each.serving.engine, each.serving.format) for each in found[:2]] == [
+        ("vllm", "mxfp4"),
+        ("ollama", "mxfp4"),
+    ]
     for each in ways(find_shape("qwq"), SPARK, settle(find_shape("qwq"), SPARK), whole=True):
         assert each.estimate.total == need(each.shape, SPARK, each.serving)
 

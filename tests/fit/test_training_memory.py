@@ -21,7 +21,7 @@ from thinksmith.fit.configs import shape_of
 from thinksmith.fit.device import Device
 from thinksmith.fit.optimizers import state_bytes, step_bytes, trained_bytes
 from thinksmith.fit.shape import Shape
-from thinksmith.fit.training import Training, training_memory, way_of
+from thinksmith.fit.training import Training, largest_group, largest_length, of_length, training_memory, way_of
 from thinksmith.policy import logprobs
 from thinksmith.policy.adapter import LoRA, add_lora
 from thinksmith.policy.load import load_policy
@@ -206,7 +206,7 @@ def test_the_peak_of_a_pass_is_what_torch_allocates(
         model.zero_grad(set_to_none=True)
     seen = allocated(run) + (gradients if several else 0)
     estimate = training_memory(shape, training, CPU)
-    told = estimate.of("forward and backward") - estimate.named("holes in the heap")
+    told = estimate.of("forward and backward")
     assert told == pytest.approx(seen, rel=0.01)
 
 
@@ -218,7 +218,7 @@ def test_checkpointing_keeps_the_inputs_of_layers(name: str) -> None:
     run()
     seen = allocated(run) + trained_bytes(shape, training)
     estimate = training_memory(shape, training, CPU)
-    told = estimate.of("forward and backward") - estimate.named("holes in the heap")
+    told = estimate.of("forward and backward")
     assert told == pytest.approx(seen, rel=0.05)
     assert told < training_memory(shape, replace(training, checkpointing=False), CPU).of("forward and backward") / 3
 
@@ -293,15 +293,10 @@ def test_more_never_takes_less(
         batch=2, prompts=2, num_generations=4,
     )  # fmt: skip
     larger = replace(less, **{name: getattr(less, name) + more}, max_tokens=0)
-    before, after = (_without_holes(shape, each, device) for each in (less, larger))
+    before, after = (training_memory(shape, each, device).total for each in (less, larger))
     # Longer sequences make fewer of them fit in a micro-batch, so there is one step down for each that no longer does.
     slack = less.rows * less.padded if name == "length" else 0
     assert after >= before or (slack and after >= before / 2)
-
-
-def _without_holes(shape: Shape, training: Training, device: Device) -> int:
-    estimate = training_memory(shape, training, device)
-    return estimate.total - estimate.named("holes in the heap")
 
 
 @pytest.mark.parametrize(
@@ -328,6 +323,19 @@ def test_an_adapter_on_nothing_is_refused() -> None:
 def test_a_prompt_and_a_completion_make_the_length_of_grpo() -> None:
     assert Training(method="grpo", prompt_tokens=100, max_tokens=400).length == 500
     assert Training(method="grpo", prompt_tokens=100, length=500).max_tokens == 400
+
+
+def test_the_largest_that_fit_do_and_longer_ones_do_not() -> None:
+    _, shape = make("qwen2", Training(), max_position_embeddings=4096)
+    training = Training(method="grpo", prompts=2, num_generations=4, prompt_tokens=40, max_tokens=60)
+    memory = training_memory(shape, replace(training, max_tokens=600), GPU).total
+    longest = largest_length(shape, training, GPU, memory)
+    assert longest == 640
+    assert training_memory(shape, of_length(training, longest), GPU).total <= memory
+    assert training_memory(shape, of_length(training, longest + 1), GPU).total > memory
+    memory = training_memory(shape, replace(training, num_generations=77), GPU).total
+    assert largest_group(shape, replace(training, micro_tokens=100), GPU, memory) >= 77
+    assert largest_length(shape, training, GPU, 1000) == largest_group(shape, training, GPU, 1000) == 0
 
 
 def test_the_guard_lets_through_what_fits_and_says_what_would() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -160,7 +160,9 @@ def _print(answer: Answer) -> None:
     for table in sheet.tables:
         out.print()
         out.print(Text(table.title, "bold"))
-        print_table(out, table.columns, [[Text(one_line(cell), styles.get(cell, "")) for cell in row] for row in table.rows])
+        print_table(
+            out, table.columns, [[Text(one_line(cell), styles.get(cell, "")) for cell in row] for row in table.rows]
+        )
         for note in table.notes:
             out.print(Text(note, "dim"))
     if sheet.notes:

@@ -15,7 +15,6 @@ from thinksmith.fit.shape import Shape
 CHUNK_ELEMENTS = 1 << 24  # logits in one chunk, as `policy/logprobs.py` has it
 SOFTMAX_COPIES = 3  # log-probabilities, their gradient and that of the logits: torch's backward pass of cross_entropy
 CHUNK_COPIES = 5  # logits, gather's gradient, and three of logsumexp's, (logits - total), its exp and the product
-MAPPED = 32 << 20
 FILL = 256  # `training/sft.py` rounds the number of logits up to this
 
 
@@ -139,30 +138,6 @@ def _one_layer(shape: Shape, step: Pass) -> tuple[dict[str, int], int]:
         found["heads"] = heads + stream - gone - in_heads
     inside = own.total - (0 if step.recomputed else own.weights)
     return {name: max(0, step.tokens * size) for name, size in found.items()}, inside
-
-
-def heap_holes(shape: Shape, step: Pass) -> int:
-    """What a CPU's heap loses between the tensors that are kept.
-
-    torch asks glibc for memory that is aligned, and glibc does not give a freed block out again for one of the same
-    size, since it wants room for the alignment (https://sourceware.org/bugzilla/show_bug.cgi?id=14581, seen in
-    https://github.com/pytorch/pytorch/pull/53715). So each tensor that a layer's forward pass makes and drops leaves a
-    hole between those that it keeps: the squares of both norms and, below float32, what they were before they were
-    rounded; queries and keys before the rotation, and 3.5 times these in it; the outputs of attention and of the
-    feed-forward. Blocks of 32 MiB and more are mapped by themselves (mallopt(3), M_MMAP_THRESHOLD).
-    """
-    way, found = step.way, 0
-    queries, keys = shape.heads * shape.key_dim, shape.kv_heads * shape.key_dim
-    dropped = (
-        (2 * (1 if way.stream == FLOAT else 2), shape.hidden * FLOAT),
-        (4.5, queries * way.product),
-        (4.5, keys * way.product),
-        (2, shape.hidden * way.product),
-    )
-    for count, size in dropped:
-        if step.tokens * size < MAPPED:
-            found += int(count * size * step.tokens)
-    return found * (1 if step.recomputed else shape.layers)
 
 
 def largest_matrix(shape: Shape) -> int:

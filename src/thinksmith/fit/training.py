@@ -6,7 +6,7 @@ and the optimiser's step. What one of them takes is given back before the next.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from thinksmith.errors import UserError
@@ -15,9 +15,10 @@ from thinksmith.fit.device import Device
 from thinksmith.fit.estimate import Estimate, Item
 from thinksmith.fit.formats import find_format, weights_bytes
 from thinksmith.fit.optimizers import STATES, STEPS, number, state_bytes, step_bytes, trained_bytes
-from thinksmith.fit.passes import Pass, heap_holes, peak
+from thinksmith.fit.passes import Pass, peak
 from thinksmith.fit.runtime import runtime_items
 from thinksmith.fit.shape import Shape
+from thinksmith.fit.verdict import largest
 
 Method = Literal["sft", "dpo", "grpo"]
 Tuning = Literal["full", "lora", "qlora"]
@@ -37,6 +38,7 @@ LEAST = {"length": 2, "micro_tokens": 0, "batch": 1, "lora_rank": 1, "num_genera
          "prompt_tokens": 0, "max_tokens": 0}  # fmt: skip
 MOST = 10**12  # more tokens than anybody has: a sum of such numbers is still a number
 STEP = 16  # `training/batches.py` rounds lengths up to this, and the engine's blocks hold as many tokens
+MOST_GROUP = 1024
 SLOTS = 256  # completions that the local engine decodes at one time
 LEAST_ROWS = 16  # rows of a decoding step on a CPU
 
@@ -134,7 +136,8 @@ def training_memory(shape: Shape, training: Training, device: Device) -> Estimat
     """What training `shape` takes on `device`: always, and in each stage of a step.
 
     Exact to about 1 % of what torch allocates, for Llama, Qwen2, Qwen3, Mistral and their mixtures of experts
-    (tests/fit/test_training_memory.py); of the process's memory see bench/fit.py. Architectures whose layers differ
+    (tests/fit/test_training_memory.py), which is what the process takes as `training/fits.py` has a CPU's heap work;
+    see bench/fit.py. Architectures whose layers differ
     (multi-head latent attention, attention that is not fused) are less certain. Raises UserError.
     """
     gradients, states = trained_bytes(shape, training), state_bytes(shape, training)
@@ -151,6 +154,33 @@ def training_memory(shape: Shape, training: Training, device: Device) -> Estimat
         Item("temporaries", step_bytes(shape, training, device), STEPS[training.optimizer], "optimiser step"),
     ]
     return Estimate(tuple(item for item in items if item.bytes))
+
+
+def largest_length(shape: Shape, training: Training, device: Device, memory: int) -> int:
+    """The longest sequences, one in a micro-batch, that `memory` bytes do for, up to what the model takes; 0 where not
+    even a prompt with two tokens fits."""
+    shorter = training.prompt_tokens + 1
+
+    def fits(more: int) -> bool:
+        return training_memory(shape, of_length(training, shorter + more), device).total <= memory
+
+    found = largest(fits, max(0, shape.context - shorter))
+    return shorter + found if found else 0
+
+
+def largest_group(shape: Shape, training: Training, device: Device, memory: int) -> int:
+    """The most completions of a group (GRPO) that `memory` bytes do for; 0 where not even two fit."""
+
+    def fits(more: int) -> bool:
+        return training_memory(shape, replace(training, num_generations=1 + more), device).total <= memory
+
+    found = largest(fits, MOST_GROUP - 1)
+    return 1 + found if found else 0
+
+
+def of_length(training: Training, length: int) -> Training:
+    """The same with sequences of so many tokens, one in a micro-batch."""
+    return replace(training, length=max(length, training.prompt_tokens + 1), micro_tokens=0, max_tokens=0)
 
 
 def way_of(training: Training, device: Device) -> Way:
@@ -214,9 +244,6 @@ def _pass(shape: Shape, training: Training, device: Device, gradients: int) -> l
         Item("gradients", moment.gradients, f"as far as they are there at the peak ({moment.when})", phase),
         Item("activations", moment.activations, f"{rows} × {training.padded} tokens, {kept}", phase),
         Item("copies of weights", moment.copies, unpacked, phase),
-        Item(
-            "holes in the heap", heap_holes(shape, step) if device.kind == "cpu" else 0, "freed, and too small", phase
-        ),
         Item("logits", moment.logits, "in float32, with what their softmax and its gradient take", phase),
         Item("temporaries", moment.temporary + table, f"gradients of activations ({moment.when})", phase),
     ]

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from thinksmith import models
 from thinksmith.errors import UserError, one_line
 from thinksmith.policy.policy import Policy
-from thinksmith.policy.quantize import KINDS, check_quantize, quantize_weights
+from thinksmith.policy.quantize import KINDS, check_quantize, give_back, quantize_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OTHER_HEADS = ("ForMaskedLM", "Classification", "QuestionAnswering", "ForPreTraining")
@@ -70,6 +70,7 @@ def load_policy(name: str, device: str | None = None, dtype: str | None = None, 
     model = model.to(place).eval()
     if quantize is not None:
         quantize_weights(model, name, quantize)
+        _let_file_go(model)
     return Policy(model, tokenizer, name)
 
 
@@ -153,6 +154,14 @@ def _trial(shape: tuple[int, int], numbers: tuple[torch.dtype, ...]) -> dict[tor
 def _product(columns: int, width: int, number: torch.dtype) -> Callable[[], torch.Tensor]:
     rows_BD, weight_FD = (torch.full((size, width), 0.5, dtype=number) for size in (TRIAL_ROWS, columns))
     return lambda: torch.nn.functional.linear(rows_BD, weight_FD)
+
+
+def _let_file_go(model: Any) -> None:
+    """What was not quantised lies in the mapped file still, and one such weight holds all of the file in memory."""
+    for weight in model.parameters():
+        if type(weight.data) is torch.Tensor and weight.device.type == "cpu":
+            weight.data = weight.data.clone()
+    give_back()
 
 
 def _gpu_hint() -> str:

@@ -6,7 +6,9 @@ head, which gives the logits and is often the embedding too, stay: they are a sm
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import os
 from typing import Any
 
 import torch
@@ -43,10 +45,23 @@ def quantize_weights(model: Any, name: str, kind: str) -> None:
     chosen = {id(linear) for linear in linears.values()}
     from torchao.quantization import quantize_
 
+    def wanted(module: nn.Module, name: str) -> bool:
+        found = id(module) in chosen
+        if found:
+            give_back()  # torchao makes wider copies of each layer, which stay in malloc's heap: a quarter of the model
+        return found
+
     try:
-        quantize_(decoder, _config(kind, model.device), filter_fn=lambda module, _: id(module) in chosen)
+        quantize_(decoder, _config(kind, model.device), filter_fn=wanted)
     except Exception as error:  # torchao's kernels refuse in many ways
         raise UserError(f"torchao cannot make model {name} {kind} on {model.device.type}: {one_line(error)}") from None
+
+
+def give_back() -> None:
+    """Memory that was freed goes back to the system, where the C library can do that (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _config(kind: str, place: torch.device) -> Any:
