@@ -146,10 +146,10 @@ def measure(setting: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def predict(setting: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What `thinksmith.fit` says: bytes of the process at its peak, and of each part."""
-    from thinksmith.fit.catalogue import find_shape
-    from thinksmith.fit.device import Device
-    from thinksmith.fit.free import memory_bytes
-    from thinksmith.fit.inference import Serving, serving_memory
+    from thinksmith.fit.memory.free import memory_bytes
+    from thinksmith.fit.memory.inference import Serving, serving_memory
+    from thinksmith.fit.shapes.catalogue import find_shape
+    from thinksmith.fit.speed.device import Device
 
     serving = Serving(
         "local",

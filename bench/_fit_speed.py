@@ -1,7 +1,7 @@
 """Speeds that `fit` predicts beside those that others published and those that the local engine reaches here.
 
     python bench/_fit_speed.py            # published figures, each left out of what is drawn from the others
-    python bench/_fit_speed.py --derive   # what src/thinksmith/fit/efficiency.toml should say of llamacpp and vllm
+    python bench/_fit_speed.py --derive   # what fit/speed/efficiency.toml should say of llamacpp and vllm
     python bench/_fit_speed.py --local [--quick] [--threads 1]   # the local engine on this CPU
 
 What is drawn from figures of one engine on one kind of machine: with the time that launches cost a layer which leaves
@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thinksmith.fit.device import Device
-from thinksmith.fit.efficiency import CEILING, Efficiency, bits_class, place_of
-from thinksmith.fit.formats import find_format, resolve
-from thinksmith.fit.published import Figure, published
-from thinksmith.fit.speed import Work, decode, decode_work, prefill_work, seconds_of
+from thinksmith.fit.formats.formats import find_format, resolve
+from thinksmith.fit.speed.device import Device
+from thinksmith.fit.speed.efficiency import CEILING, Efficiency, bits_class, place_of
+from thinksmith.fit.speed.published import Figure, published
+from thinksmith.fit.speed.speed import Work, decode, decode_work, prefill_work, seconds_of
 
 Place = tuple[str, str]  # engine and place
 ENOUGH = 3  # figures of a class of formats
@@ -174,9 +174,9 @@ def local(quick: bool = False, threads: int = 0) -> list[dict[str, Any]]:
     from _peers import by_engine
     from _shapes import SHAPES, make_policy
     from thinksmith.engines.local.engine import LocalEngine
-    from thinksmith.fit.configs import shape_of
-    from thinksmith.fit.inference import Serving
-    from thinksmith.fit.this import this_device
+    from thinksmith.fit.memory.inference import Serving
+    from thinksmith.fit.shapes.configs import shape_of
+    from thinksmith.fit.speed.this import this_device
 
     if threads:
         torch.set_num_threads(threads)

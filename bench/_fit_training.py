@@ -107,10 +107,10 @@ def in_child(name: str) -> dict[str, Any]:
 def measure(setting: Setting) -> dict[str, Any]:
     import torch
 
-    from thinksmith.fit.configs import shape_of
-    from thinksmith.fit.device import Device
-    from thinksmith.fit.runtime import runtime_items
-    from thinksmith.fit.training import Training, training_memory
+    from thinksmith.fit.memory.runtime import runtime_items
+    from thinksmith.fit.memory.training import Training, training_memory
+    from thinksmith.fit.shapes.configs import shape_of
+    from thinksmith.fit.speed.device import Device
     from thinksmith.training.fits import map_blocks
 
     training = Training(**setting.training)
@@ -140,7 +140,7 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 def warm_up() -> None:
     """All that a process loads or makes once: a first training step, and a first request, of the smallest model."""
-    from thinksmith.fit.training import Training
+    from thinksmith.fit.memory.training import Training
 
     policy = make_policy("tiny", None)
     train_sft(policy, Training(length=16, batch=2))

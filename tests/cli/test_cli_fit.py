@@ -131,7 +131,8 @@ def test_this_machine_is_measured(cli) -> None:
 def test_nothing_heavy_is_loaded_for_a_known_model_and_device(program: Path) -> None:
     code = (
         "import sys; from thinksmith.cli.main import run; run(['fit', 'qwq', '--device', 'dgx-spark']);"
-        "heavy = {'torch', 'transformers', 'altair', 'numpy'} & set(sys.modules); sys.exit(','.join(sorted(heavy)) or 0)"
+        "heavy = {'torch', 'transformers', 'altair', 'numpy'} & set(sys.modules);"
+        "sys.exit(','.join(sorted(heavy)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

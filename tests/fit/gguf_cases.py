@@ -14,9 +14,9 @@ from typing import Any
 
 from gguf_files import llama_types, tensors_of, write
 
-from thinksmith.fit.configs import shape_of
-from thinksmith.fit.gguf_mixes import MIXES, Mix, mix_types
-from thinksmith.fit.shape import Shape
+from thinksmith.fit.formats.gguf_mixes import MIXES, Mix, mix_types
+from thinksmith.fit.shapes.configs import shape_of
+from thinksmith.fit.shapes.shape import Shape
 
 RECORDED = Path(__file__).with_name("gguf_types.txt")
 BASE: dict[str, Any] = {

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from thinksmith.fit.shape import Shape, Tensor
+from thinksmith.fit.shapes.shape import Shape, Tensor
 
 ARCHITECTURES = {
     "llama": "llama",

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.fit.answer_lists import family_table, list_devices, list_models
-from thinksmith.fit.answer_serving import serving
-from thinksmith.fit.answer_training import asked_training, training
-from thinksmith.fit.catalogue import catalogue, find_shape
-from thinksmith.fit.devices import devices, find_device
-from thinksmith.fit.page import render
-from thinksmith.fit.sheet import Sheet, Table, duration, markdown, rate, size
+from thinksmith.fit.answers.lists import family_table, list_devices, list_models
+from thinksmith.fit.answers.page import render
+from thinksmith.fit.answers.serving import serving
+from thinksmith.fit.answers.sheet import Sheet, Table, duration, markdown, rate, size
+from thinksmith.fit.answers.training import asked_training, training
+from thinksmith.fit.shapes.catalogue import catalogue, find_shape
+from thinksmith.fit.speed.devices import devices, find_device
 
 SPARK = find_device("dgx-spark")
 

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 
 from thinksmith import models
 from thinksmith.errors import UserError
-from thinksmith.fit.catalogue import catalogue, find_shape
-from thinksmith.fit.configs import shape_of
-from thinksmith.fit.stored import stored_bytes
+from thinksmith.fit.shapes.catalogue import catalogue, find_shape
+from thinksmith.fit.shapes.configs import shape_of
+from thinksmith.fit.shapes.stored import stored_bytes
 
 # Bytes of keys and values of a token in 16 bits, and parameters: known figures, told in the sources of the catalogue
 # or computed from the papers by hand.

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.fit.configs import caches_of, shape_of
-from thinksmith.fit.families import FAMILIES
-from thinksmith.fit.formats import find_format
-from thinksmith.fit.shape import Shape
+from thinksmith.fit.formats.formats import find_format
+from thinksmith.fit.shapes.configs import caches_of, shape_of
+from thinksmith.fit.shapes.families import FAMILIES
+from thinksmith.fit.shapes.shape import Shape
 
 Config = dict[str, Any]
 Key = tuple[str, int | None, tuple[int, ...]]  # name, layer, shape
@@ -440,7 +440,7 @@ def test_a_config_cannot_make_code_be_fetched_or_run() -> None:
 
 
 def test_formulas_need_no_torch() -> None:
-    code = f"import sys; from thinksmith.fit.configs import *; shape_of({R1!r}, 'r'); caches_of({QWEN7!r})"
+    code = f"import sys; from thinksmith.fit.shapes.configs import *; shape_of({R1!r}, 'r'); caches_of({QWEN7!r})"
     subprocess.run(
         [sys.executable, "-c", f"{code}; assert not {{'torch', 'transformers'}} & set(sys.modules)"], check=True
     )

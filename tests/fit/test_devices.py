@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.fit import devices as module
-from thinksmith.fit.devices import FORMATS, devices, find_device, with_memory
-from thinksmith.fit.free import available_bytes, memory_bytes
-from thinksmith.fit.this import this_device
+from thinksmith.fit.memory.free import available_bytes, memory_bytes
+from thinksmith.fit.speed import devices as module
+from thinksmith.fit.speed.devices import FORMATS, devices, find_device, with_memory
+from thinksmith.fit.speed.this import this_device
 
 GIB = 2**30
 MINE = """
@@ -95,7 +95,7 @@ def test_all_built_in_devices_make_sense() -> None:
 
 
 def test_no_name_means_two_devices() -> None:
-    raw = tomllib.loads(files("thinksmith.fit").joinpath("devices.toml").read_text(encoding="utf-8"))
+    raw = tomllib.loads(files("thinksmith.fit.speed").joinpath("devices.toml").read_text(encoding="utf-8"))
     folded = [
         each for key, table in raw.items() for each in {module._folded(n) for n in (key, *table.get("aliases", []))}
     ]
@@ -217,8 +217,8 @@ def test_this_machine() -> None:
 
 
 def test_what_others_use_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thinksmith.fit.this.available_bytes", lambda: 3 * GIB)
-    monkeypatch.setattr("thinksmith.fit.this.memory_bytes", lambda: 64 * GIB)
+    monkeypatch.setattr("thinksmith.fit.speed.this.available_bytes", lambda: 3 * GIB)
+    monkeypatch.setattr("thinksmith.fit.speed.this.memory_bytes", lambda: 64 * GIB)
     found = this_device()
     if found.kind == "cpu":
         assert found.memory == 64 * GIB

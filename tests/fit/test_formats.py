@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.fit.catalogue import find_shape
-from thinksmith.fit.configs import shape_of
-from thinksmith.fit.formats import (
+from thinksmith.fit.formats.formats import (
     FORMATS,
     KV_FORMATS,
     PUBLISHED,
@@ -26,7 +24,9 @@ from thinksmith.fit.formats import (
     tensor_bytes,
     weights_bytes,
 )
-from thinksmith.fit.shape import Cache, Shape, Tensor
+from thinksmith.fit.shapes.catalogue import find_shape
+from thinksmith.fit.shapes.configs import shape_of
+from thinksmith.fit.shapes.shape import Cache, Shape, Tensor
 
 # bits/weight of Llama-3.1-8B in tools/quantize/README.md of https://github.com/ggml-org/llama.cpp; IQ4_XS and IQ4_NL
 # stand there as they are without an importance matrix, and are published with one.

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.fit.formats import FORMATS, PUBLISHED, find_format, weights_bytes
-from thinksmith.fit.gguf import FILE_TYPES, gguf_shape
-from thinksmith.fit.gguf_header import MOST_ELEMENTS, read_gguf
-from thinksmith.fit.gguf_mixes import MIXES
+from thinksmith.fit.formats.formats import FORMATS, PUBLISHED, find_format, weights_bytes
+from thinksmith.fit.formats.gguf import FILE_TYPES, gguf_shape
+from thinksmith.fit.formats.gguf_header import MOST_ELEMENTS, read_gguf
+from thinksmith.fit.formats.gguf_mixes import MIXES
 
 KINDS = {"I": 4, "i": 5, "f": 6, "?": 7, "Q": 10, "H": 2}
 TEXT, ARRAY = 8, 9

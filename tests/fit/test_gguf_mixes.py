@@ -10,9 +10,9 @@ from gguf_files import write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from thinksmith.fit.configs import shape_of
-from thinksmith.fit.ggml import BLOCKS
-from thinksmith.fit.gguf_mixes import MIXES, mix_bytes
+from thinksmith.fit.formats.ggml import BLOCKS
+from thinksmith.fit.formats.gguf_mixes import MIXES, mix_bytes
+from thinksmith.fit.shapes.configs import shape_of
 
 NEEDS = "needs llama-cpp-python and gguf, of the bench extra; the recorded types are tested without"
 

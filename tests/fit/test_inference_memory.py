@@ -16,15 +16,15 @@ from thinksmith.engines.local.cache import BLOCK, blocks_for
 from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.engines.local.graphs import bucket as engines_bucket
 from thinksmith.errors import UserError
-from thinksmith.fit import local
-from thinksmith.fit.catalogue import find_shape
-from thinksmith.fit.configs import shape_of
-from thinksmith.fit.device import Device
-from thinksmith.fit.formats import cache_bytes, find_format, find_kv_format, weights_bytes
-from thinksmith.fit.free import available_bytes, memory_bytes
-from thinksmith.fit.inference import Serving, local_token_numbers, serving_memory
-from thinksmith.fit.runtime import ENGINES, runtime_items
-from thinksmith.fit.servers import compute_bytes, llamacpp_cache_bytes
+from thinksmith.fit.formats.formats import cache_bytes, find_format, find_kv_format, weights_bytes
+from thinksmith.fit.memory import local
+from thinksmith.fit.memory.free import available_bytes, memory_bytes
+from thinksmith.fit.memory.inference import Serving, local_token_numbers, serving_memory
+from thinksmith.fit.memory.runtime import ENGINES, runtime_items
+from thinksmith.fit.memory.servers import compute_bytes, llamacpp_cache_bytes
+from thinksmith.fit.shapes.catalogue import find_shape
+from thinksmith.fit.shapes.configs import shape_of
+from thinksmith.fit.speed.device import Device
 from thinksmith.policy.load import load_policy
 from thinksmith.policy.policy import Policy, _parts
 from thinksmith.records import Request, Sampling

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.fit.catalogue import find_shape
-from thinksmith.fit.devices import find_device, with_memory
-from thinksmith.fit.family import family, largest_bits
-from thinksmith.fit.inference import serving_memory
-from thinksmith.fit.plan import LEAST_CONTEXT, bits_that_fit, need, plan, settle, ways, what_to_change
-from thinksmith.fit.train_plan import of_length, train_plan
-from thinksmith.fit.train_plan import what_to_change as what_to_change_in_training
-from thinksmith.fit.training import Training, training_memory
-from thinksmith.fit.verdict import SURE
+from thinksmith.fit.memory.inference import serving_memory
+from thinksmith.fit.memory.training import Training, training_memory
+from thinksmith.fit.plans.family import family, largest_bits
+from thinksmith.fit.plans.serving import LEAST_CONTEXT, bits_that_fit, need, plan, settle, ways, what_to_change
+from thinksmith.fit.plans.training import of_length, train_plan
+from thinksmith.fit.plans.training import what_to_change as what_to_change_in_training
+from thinksmith.fit.plans.verdict import SURE
+from thinksmith.fit.shapes.catalogue import find_shape
+from thinksmith.fit.speed.devices import find_device, with_memory
 
 SPARK = find_device("dgx-spark")
 MODELS = ("deepseek-r1:1.5b", "deepseek-r1:8b", "qwq", "deepseek-r1:70b", "gpt-oss:20b", "deepseek-r1:671b")

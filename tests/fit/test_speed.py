@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.fit.catalogue import find_shape
-from thinksmith.fit.device import Device
-from thinksmith.fit.devices import find_device
-from thinksmith.fit.durations import Step, answer, collection, grpo_step, rollout
-from thinksmith.fit.efficiency import CEILING, bits_class, efficiency_of, training_share
-from thinksmith.fit.formats import cache_bytes, find_format, weights_bytes
-from thinksmith.fit.inference import Serving
-from thinksmith.fit.published import published
-from thinksmith.fit.shape import Cache, Shape, Tensor
-from thinksmith.fit.speed import attention_flops, decode, decode_work, prefill, prefill_work, rate_of
+from thinksmith.fit.formats.formats import cache_bytes, find_format, weights_bytes
+from thinksmith.fit.memory.inference import Serving
+from thinksmith.fit.shapes.catalogue import find_shape
+from thinksmith.fit.shapes.shape import Cache, Shape, Tensor
+from thinksmith.fit.speed.device import Device
+from thinksmith.fit.speed.devices import find_device
+from thinksmith.fit.speed.durations import Step, answer, collection, grpo_step, rollout
+from thinksmith.fit.speed.efficiency import CEILING, bits_class, efficiency_of, training_share
+from thinksmith.fit.speed.published import published
+from thinksmith.fit.speed.speed import attention_flops, decode, decode_work, prefill, prefill_work, rate_of
 
 
 def load_bench() -> ModuleType:

@@ -15,13 +15,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from thinksmith.engines.local.attention import register
 from thinksmith.errors import UserError
-from thinksmith.fit import passes
-from thinksmith.fit.activations import Way, kept, kept_once
-from thinksmith.fit.configs import shape_of
-from thinksmith.fit.device import Device
-from thinksmith.fit.optimizers import state_bytes, step_bytes, trained_bytes
-from thinksmith.fit.shape import Shape
-from thinksmith.fit.training import Training, largest_group, largest_length, of_length, training_memory, way_of
+from thinksmith.fit.memory import passes
+from thinksmith.fit.memory.activations import Way, kept, kept_once
+from thinksmith.fit.memory.optimizers import state_bytes, step_bytes, trained_bytes
+from thinksmith.fit.memory.training import Training, largest_group, largest_length, of_length, training_memory, way_of
+from thinksmith.fit.shapes.configs import shape_of
+from thinksmith.fit.shapes.shape import Shape
+from thinksmith.fit.speed.device import Device
 from thinksmith.policy import logprobs
 from thinksmith.policy.adapter import LoRA, add_lora
 from thinksmith.policy.load import load_policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinksmith.fit.verdict import Step, changes, largest, verdict
+from thinksmith.fit.plans.verdict import Step, changes, largest, verdict
 
 
 def test_the_words() -> None:

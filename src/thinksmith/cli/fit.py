@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from thinksmith.fit.answer import Answer
-    from thinksmith.fit.device import Device
+    from thinksmith.fit.answers.answer import Answer
+    from thinksmith.fit.speed.device import Device
 
 
 def fit(
@@ -58,13 +58,16 @@ def fit(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page.")] = None,
 ) -> None:
-    """Tell whether a model fits on a device, how fast it can go, and what to change. Nothing is downloaded but a config."""
-    from thinksmith.fit.answer_lists import family_table
-    from thinksmith.fit.answer_lists import list_devices as known_devices
-    from thinksmith.fit.answer_lists import list_models as known_models
-    from thinksmith.fit.answer_serving import serving
-    from thinksmith.fit.answer_training import asked_training, training
-    from thinksmith.fit.catalogue import find_shape
+    """Tell whether a model fits on a device, how fast it can go, and what to change.
+
+    Nothing is downloaded but a config.
+    """
+    from thinksmith.fit.answers.lists import family_table
+    from thinksmith.fit.answers.lists import list_devices as known_devices
+    from thinksmith.fit.answers.lists import list_models as known_models
+    from thinksmith.fit.answers.serving import serving
+    from thinksmith.fit.answers.training import asked_training, training
+    from thinksmith.fit.shapes.catalogue import find_shape
 
     if list_devices or list_models:
         _show([known_devices() if list_devices else known_models()], as_json, as_markdown, html)
@@ -116,7 +119,7 @@ def _device(name: str, memory: float | None, dollars: float | None) -> Device:
     """The device that is meant, with what was said of it."""
     from dataclasses import replace
 
-    from thinksmith.fit.devices import find_device, with_memory
+    from thinksmith.fit.speed.devices import find_device, with_memory
 
     found = find_device(name)
     if memory is not None:
@@ -129,7 +132,7 @@ def _show(answers: list[Answer], as_json: bool, as_markdown: bool, html: Path | 
     from json import dumps
 
     from thinksmith.cli.screen import write
-    from thinksmith.fit.sheet import markdown
+    from thinksmith.fit.answers.sheet import markdown
 
     if html is not None:
         _write_page(answers, html)
@@ -174,7 +177,7 @@ def _print(answer: Answer) -> None:
 def _write_page(answers: list[Answer], path: Path) -> None:
     """One page for each answer: `fit.html`, or with several models `fit-1.html`, `fit-2.html`."""
     from thinksmith.errors import UserError
-    from thinksmith.fit.page import render
+    from thinksmith.fit.answers.page import render
 
     for number, answer in enumerate(answers, 1):
         file = path if len(answers) == 1 else path.with_stem(f"{path.stem}-{number}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from thinksmith.fit.free import available_bytes, memory_bytes
+from thinksmith.fit.memory.free import available_bytes, memory_bytes
 from thinksmith.health.finding import Finding, memory_size
 
 LITTLE = 2**30

@@ -9,11 +9,11 @@ from dataclasses import replace
 import torch
 
 from thinksmith.errors import UserError
-from thinksmith.fit.configs import shape_of
-from thinksmith.fit.device import Device, Kind
-from thinksmith.fit.free import free_bytes
-from thinksmith.fit.shape import Shape
-from thinksmith.fit.training import Training, training_memory
+from thinksmith.fit.memory.free import free_bytes
+from thinksmith.fit.memory.training import Training, training_memory
+from thinksmith.fit.shapes.configs import shape_of
+from thinksmith.fit.shapes.shape import Shape
+from thinksmith.fit.speed.device import Device, Kind
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Problem
 from thinksmith.training.rl.recipe import GRPORecipe

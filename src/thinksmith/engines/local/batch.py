@@ -22,8 +22,8 @@ from thinksmith.engines.local.road import LEAST, Road, TransformersRoad
 from thinksmith.engines.local.rows import Row
 from thinksmith.engines.local.sampler import Drawn
 from thinksmith.engines.local.slots import Slots
-from thinksmith.fit.free import free_bytes
-from thinksmith.fit.inference import local_token_numbers
+from thinksmith.fit.memory.free import free_bytes
+from thinksmith.fit.memory.inference import local_token_numbers
 from thinksmith.policy.policy import Policy
 
 STALL = 1024  # tokens of prompts that are written between two steps while rows are decoded

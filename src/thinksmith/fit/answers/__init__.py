@@ -1,0 +1,1 @@
+"""What `thinksmith fit` answers, for people and for programs."""

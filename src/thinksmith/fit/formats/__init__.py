@@ -1,0 +1,1 @@
+"""How many bytes weights and caches take in each format."""

@@ -1,0 +1,1 @@
+"""What takes memory, of an engine that serves and of a trainer."""

@@ -1,0 +1,152 @@
+"""The most memory that one forward and backward pass takes at one time, beside weights and optimiser states.
+
+What autograd keeps (`activations.py`) goes as the backward pass comes down through the layers, and gradients come. So
+there are a few moments at which the whole can be largest; each is a `Moment`, and the largest of them is the peak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from thinksmith.fit.memory.activations import DOWNS, FLOAT, INDEX, Way, is_linear, kept, kept_once, norm_bytes, of_layer
+from thinksmith.fit.shapes.shape import Shape
+
+CHUNK_ELEMENTS = 1 << 24  # logits in one chunk, as `policy/logprobs.py` has it
+SOFTMAX_COPIES = 3  # log-probabilities, their gradient and that of the logits: torch's backward pass of cross_entropy
+CHUNK_COPIES = 5  # logits, gather's gradient, and three of logsumexp's, (logits - total), its exp and the product
+FILL = 256  # `training/sft.py` rounds the number of logits up to this
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A micro-batch: `rows` sequences of `length` tokens, of which `learnt` in all have logits, all at a time or in
+    chunks (`chunked`). `recomputed`: each layer keeps its input alone (checkpointing). `several`: it is not the step's
+    only one, so gradients are there already. `gradient`: bytes of a number of these."""
+
+    way: Way
+    rows: int
+    length: int
+    learnt: int
+    chunked: bool
+    recomputed: bool
+    several: bool
+    gradient: int
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Bytes at one moment of a pass."""
+
+    when: str
+    gradients: int
+    activations: int
+    copies: int
+    logits: int
+    temporary: int
+
+    @property
+    def total(self) -> int:
+        return self.gradients + self.activations + self.copies + self.logits + self.temporary
+
+
+def peak(shape: Shape, step: Pass, gradients: int) -> Moment:
+    """The largest moment; `gradients`: bytes of all gradients of the step."""
+    return max(_moments(shape, step, gradients), key=lambda moment: moment.total)
+
+
+def _moments(shape: Shape, step: Pass, gradients: int) -> Iterator[Moment]:
+    kept_bytes, copies = _kept(shape, step)
+    head = shape.vocab * shape.hidden * step.gradient if step.way.full else 0
+    # The gradient of a table that is the head too waits, whole, until the table's own comes at the very end; only then
+    # are both added to what earlier micro-batches left.
+    waiting = head if shape.tied or not step.several else 0
+    there = gradients if step.several else 0
+    yield from _at_the_loss(shape, step, kept_bytes, copies, head, waiting, there)
+
+    last, inside = _one_layer(shape, step)
+    once = step.tokens * norm_bytes(shape, shape.hidden, step.way.stream, step.way)
+    matrix = largest_matrix(shape) * step.gradient if step.way.full and not step.several else 0
+    yield Moment("backward, last norm", there + waiting, kept_bytes, copies, 0, last.pop("norm"))
+    below = kept_bytes - once + (inside if step.recomputed else 0)
+    for extra in last.values():
+        yield Moment("backward, last layer", there + waiting + matrix, below, copies, 0, extra)
+        if not step.several:  # at the end all gradients are there, and one layer's activations
+            yield Moment("backward, first layer", gradients, inside, copies, 0, extra)
+    if step.way.full:
+        table = gradients + (waiting if step.several else 0)
+        new = head if shape.tied or step.several else 0
+        yield Moment("backward, embeddings", table, step.tokens * shape.hidden * step.way.stream, 0, 0, new)
+
+
+def _at_the_loss(
+    shape: Shape, step: Pass, kept_bytes: int, copies: int, head: int, waiting: int, there: int
+) -> Iterator[Moment]:
+    way, one = step.way, shape.vocab * FLOAT
+    narrow = shape.vocab * way.product if way.product < FLOAT else 0  # logits and their gradient, as multiplied
+    if step.chunked:
+        rows = min(step.learnt, max(1, CHUNK_ELEMENTS // shape.vocab))
+        first = waiting if rows < step.learnt else 0  # an earlier chunk's part of the head's gradient
+        softmax, product = CHUNK_COPIES * one * rows, (one + narrow) * rows
+        # The last layer's output where a token is learnt: for the head's gradient, or to make a chunk again.
+        inputs = step.learnt * (shape.hidden * way.product * (way.full or rows < step.learnt) + INDEX)
+    else:
+        rows, first = _up(step.learnt, FILL), 0
+        inputs = rows * (shape.hidden * way.product * way.full + INDEX)
+        softmax, product = SOFTMAX_COPIES * one * rows, (one + narrow) * rows
+    whole = kept_bytes + inputs
+    yield Moment("softmax", there + first, whole, copies, softmax, 0)
+    yield Moment("head", there + first, whole, copies, product, head + rows * shape.hidden * way.product)
+
+
+def _kept(shape: Shape, step: Pass) -> tuple[int, int]:
+    """What is kept of the whole forward pass: activations, and copies of weights."""
+    layers = [kept(shape, step.way, layer, step.rows, step.length) for layer in range(shape.layers)]
+    once = kept_once(shape, step.way, step.rows, step.length)
+    table = shape.vocab * shape.hidden * step.way.product if step.way.cast else 0  # the head's copy
+    if step.recomputed:
+        return once + shape.layers * step.tokens * shape.hidden * step.way.stream, table
+    copies = sum(each.weights for each in layers)
+    return once + sum(each.total - each.weights for each in layers), copies + table
+
+
+def _one_layer(shape: Shape, step: Pass) -> tuple[dict[str, int], int]:
+    """The most that the backward pass of the last layer takes beside what is kept, by where it is; and what is kept of
+    that layer.
+
+    At the product of the feed-forward: the gradients of both factors and of the residual, while the product itself is
+    gone. At a norm: four tensors in float32. At attention: gradients of its output, of queries, keys and values, while
+    the feed-forward's and its norm's are gone; at the norms of queries four times these in float32.
+    """
+    way, layer = step.way, shape.layers - 1
+    own = kept(shape, way, layer, step.rows, step.length)
+    stream, hidden = shape.hidden * way.stream, shape.hidden
+    queries, keys = shape.heads * shape.key_dim, shape.kv_heads * (shape.key_dim + shape.value_dim)
+    gone = own.mlp // step.tokens + norm_bytes(shape, hidden, way.stream, way)
+    heads = 4 * FLOAT * queries + keys * way.product
+    in_heads = (2 * queries + keys) * way.product  # freed with attention's backward pass
+    found = {
+        "norm": 4 * FLOAT * hidden + (stream if way.stream < FLOAT else 0),
+        "product": 2 * shape.inner * way.product + stream,
+        "attention": (queries + keys + shape.heads * shape.value_dim) * way.product + stream - gone,
+    }
+    if any(tensor.name == "q_norm" for tensor in of_layer(shape, layer)):
+        found["heads"] = heads + stream - gone - in_heads
+    inside = own.total - (0 if step.recomputed else own.weights)
+    return {name: max(0, step.tokens * size) for name, size in found.items()}, inside
+
+
+def largest_matrix(shape: Shape) -> int:
+    """Numbers of the largest parameter in a layer. Of all its experts transformers 5 makes one for gate and up, and
+    one for down."""
+    sizes = [t.shape[0] * t.shape[1] for t in shape.tensors if is_linear(t)]
+    entering = [t for t in shape.tensors if t.part == "expert" and not t.name.endswith(DOWNS)]
+    return max([*sizes, sum(t.params // max(1, len(t.layers)) for t in entering)], default=0)
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

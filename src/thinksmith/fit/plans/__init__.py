@@ -1,0 +1,1 @@
+"""Does it fit? The largest that does, and what to change."""

@@ -1,0 +1,1 @@
+"""Machines, and how fast a model can go on them."""
