@@ -119,11 +119,16 @@ def _device(name: str, memory: float | None, dollars: float | None) -> Device:
     """The device that is meant, with what was said of it."""
     from dataclasses import replace
 
+    from thinksmith.errors import UserError
     from thinksmith.fit.speed.devices import find_device, with_memory
 
     found = find_device(name)
     if memory is not None:
+        if not 0 < memory < 1e9:
+            raise UserError(f"--memory {memory:g} is no size in GB: give a positive one")
         found = with_memory(found, int(memory * 1e9))
+    if dollars is not None and not 0 <= dollars < 1e6:
+        raise UserError(f"--dollars-per-hour {dollars:g} is no price")
     return found if dollars is None else replace(found, dollars_per_hour=dollars)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from thinksmith.fit.answers.sheet import Sheet, Table, size
+from thinksmith.fit.answers.sheet import Sheet, Table, rate, size
 from thinksmith.fit.memory.estimate import Estimate
 from thinksmith.fit.plans.verdict import SURE, Change
 from thinksmith.fit.shapes.shape import Shape
@@ -36,7 +36,7 @@ def model_facts(shape: Shape) -> str:
 def device_facts(device: Device) -> str:
     """A device in one line."""
     reserve = f", {size(device.reserve)} of them kept for the system" if device.reserve else ""
-    rates = ", ".join(f"{name} {rate / 1e12:,.3g}" for name, rate in device.flops.items())
+    rates = ", ".join(f"{name} {rate(each / 1e12)}" for name, each in device.flops.items())
     return (
         f"{device.title}: {size(device.memory)} for programs ({device.memory / 2**30:.1f} GiB){reserve}; "
         f"{device.bandwidth / 1e9:,.0f} GB/s; TFLOP/s {rates}"

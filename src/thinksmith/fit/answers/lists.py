@@ -141,4 +141,4 @@ def _about_r1(rows: list[Row], bits: float, device: Device) -> str:
 
 
 def _rate(device: Device, format: str) -> str:
-    return f"{device.flops[format] / 1e12:,.3g}" if format in device.flops else "—"
+    return rate(device.flops[format] / 1e12) if format in device.flops else "—"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from thinksmith.errors import UserError
 from thinksmith.fit.answers.answer import (
     Answer,
     changes_data,
@@ -48,6 +49,8 @@ def serving(
     samples: int = 1,
 ) -> Answer:
     """Everything about serving `shape` on `device`. Raises UserError for what does not go together."""
+    if prompt + (thinking or 0) + ANSWER > shape.context and (thinking or prompt > shape.context):
+        raise UserError(f"{shape.name} takes {shape.context:,} tokens: prompt, thinking and answer are too long for it")
     asked = settle(shape, device, engine=engine, format=format, kv_format=kv_format, context=context, batch=batch)
     whole = context is None
     mine = plan(shape, device, asked, whole=whole)

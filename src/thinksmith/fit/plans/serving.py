@@ -88,6 +88,8 @@ def settle(
     engine of this kind of device that runs that format. Raises UserError where nothing goes together."""
     if engine:
         check_engine(engine, device)
+    if context is not None and context > shape.context:
+        raise UserError(f"{shape.name} takes {shape.context:,} tokens: a context of {context:,} is too long for it")
     chosen = resolve(find_format(format or shape.published, engine or "", device.kind), shape)
     engines = [engine] if engine else [each for each in ENGINES[device.kind] if each in chosen.engines]
     if not format:
