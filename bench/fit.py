@@ -45,12 +45,12 @@ LOADS: dict[str, dict[str, Any]] = {
     "load and generate 1.5b": {"shape": "1.5b", "dtype": "float32", "rows": 4, "prompt": 16, "tokens": 4},
     "load and generate 1.5b, bf16": {"shape": "1.5b", "dtype": "bfloat16", "rows": 2, "prompt": 8, "tokens": 3},
 }  # fmt: skip
-QUICK = ("load and generate 25m", "load and generate 120m")
+QUICK = ("load and generate 25m", "tiny sft")
 
 
 def memory(quick: bool) -> list[dict[str, Any]]:
     rows = [loading(name) for name in LOADS if name in QUICK or not quick]
-    names = [name for name, each in _fit_training.SETTINGS.items() if each.quick or not quick]
+    names = [name for name in _fit_training.SETTINGS if name in QUICK or not quick]
     return rows + [training(name) for name in names]
 
 
@@ -93,7 +93,7 @@ def errors(rows: list[dict[str, Any]], key: str) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="five small settings, and no models of 600 million")
+    parser.add_argument("--quick", action="store_true", help="two small settings, and decoding of the smallest model")
     options = parser.parse_args()
     load = os.getloadavg()[0]
     rows = memory(options.quick)
