@@ -184,28 +184,33 @@ def train_sft(policy: Any, training: Any) -> None:
 def train_grpo(policy: Any, training: Any) -> None:
     """Two steps as `grpo.train` makes them. Random weights earn nothing, so the rewards are made up."""
     from thinksmith.engines.local.engine import LocalEngine
-    from thinksmith.records import Problem, Sampling
+    from thinksmith.records import Problem
     from thinksmith.training.optimizer import Optimizers
-    from thinksmith.training.rl.grpo import update
-    from thinksmith.training.rl.recipe import TrainingTable
+    from thinksmith.training.rl.prompts import Prompts
+    from thinksmith.training.rl.recipe import GRPORecipe
+    from thinksmith.training.rl.rewards import scorer
     from thinksmith.training.rl.rollout import roll_out
+    from thinksmith.training.rl.update import update
 
-    engine, optimizers = LocalEngine(policy), Optimizers(policy.model, training.optimizer, 1e-5)
-    table = TrainingTable(micro_tokens=training.micro_tokens)
+    sizes = {"prompts": training.prompts, "num_generations": training.num_generations}
+    recipe = GRPORecipe.model_validate(
+        {
+            "rollout": sizes | {"max_tokens": training.max_tokens},
+            "training": {"lr": 1e-5, "optimizer": training.optimizer, "micro_tokens": training.micro_tokens},
+        }
+    )
     problems = [
         Problem(str(index), " ".join(f"<{8 + (index + each) % 512}>" for each in range(training.prompt_tokens)),
                 "1")
         for index in range(training.prompts)
     ]  # fmt: skip
-    sampling = Sampling(temperature=1.0, max_tokens=training.max_tokens, seed=0)
+    engine, optimizers = LocalEngine(policy), Optimizers(policy.model, training.optimizer, 1e-5)
+    prompts, rewarded = Prompts(problems, 0, recipe.curriculum), scorer(recipe.rewards, max_tokens=training.max_tokens)
     for step in range(2):
-        drawn = roll_out(
-            engine, problems, sampling, num_generations=training.num_generations, step=step,
-            weights={"correctness": 1.0},
-        )  # fmt: skip
+        drawn = roll_out(engine, prompts, recipe.rollout, rewarded, seed=0, step=step)
         engine.release()
         rewards = tuple(float(index % 2) for index in range(len(drawn.attempts)))
-        update(policy, replace(drawn, rewards=rewards), table, optimizers, 1.0, training.max_tokens)
+        update(policy, replace(drawn, rewards=rewards), recipe, optimizers, 1.0)
 
 
 def status(name: str) -> int:

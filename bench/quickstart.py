@@ -22,7 +22,7 @@ from _result import finish
 
 SEEDS = 10
 GAIN = 0.30
-SEEDS_THAT_GAIN = 9
+SHARE_THAT_GAINS = 0.9
 MOST_SECONDS = 360.0
 QUICK_STEPS = 6
 
@@ -60,11 +60,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed, few steps, under 50 s")
     parser.add_argument("--folder", type=Path, help="keep the runs here, and go on with those that are there")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many runs, from seed 0 on")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="thinksmith-quickstart-"))
     folder.mkdir(parents=True, exist_ok=True)
     runs = []
-    for seed in range(1 if options.quick else SEEDS):
+    for seed in range(1 if options.quick else options.seeds):
         run = one_run(seed, folder, QUICK_STEPS if options.quick else None)
         print(
             f"seed {seed}: {run['before']:.1%} to {run['after']:.1%}, {100 * run['gain']:+.1f} points "
@@ -80,13 +81,14 @@ def main() -> None:
         "median_gain": round(statistics.median(run["gain"] for run in runs), 4),
         "slowest_seconds": slowest,
     }
-    goals = {"gain": GAIN, "seeds_that_gain": SEEDS_THAT_GAIN, "of": SEEDS, "most_seconds": MOST_SECONDS}
+    wanted = SHARE_THAT_GAINS * len(runs)
+    goals = {"gain": GAIN, "seeds_that_gain": wanted, "of": len(runs), "most_seconds": MOST_SECONDS}
     if options.quick:
         # A few steps cannot reach the goal of the whole; what they can show is that nothing is broken.
         goals = {"most_seconds": 50.0}
         finish("quickstart", figures, goals, slowest <= goals["most_seconds"])
     else:
-        finish("quickstart", figures, goals, gained >= SEEDS_THAT_GAIN and slowest <= MOST_SECONDS)
+        finish("quickstart", figures, goals, gained >= wanted and slowest <= MOST_SECONDS)
 
 
 if __name__ == "__main__":

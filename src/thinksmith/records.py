@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class Message(TypedDict):
-    """One chat message."""
+    """One chat message. `thinking` is what an assistant thought before its `content`; whether a model is told it again
+    is a question of its template, or of the endpoint's `history`."""
 
     role: str
     content: str
+    thinking: NotRequired[str]
 
 
 ThinkingStatus = Literal["closed", "truncated", "none"]
@@ -103,6 +105,27 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a trace from an endpoint cost, as far as its server tells.
+
+    `cached_tokens` of the prompt were not computed again. `first_thinking_seconds` and `first_answer_seconds` run from
+    the submission to the first piece of each; None where it did not come, or came all at once. `cost` is by the price
+    table, in US dollars; None without a price. `calls` were needed, those that failed and were made again included, and
+    `lost_tokens` were sampled in such. `counted` tells who counted the tokens: the `server`, or an `estimate` of ours.
+    `notes` are what was noticed on the way, a sentence each: a budget that the server ignored, say.
+    """
+
+    cached_tokens: int = 0
+    first_thinking_seconds: float | None = None
+    first_answer_seconds: float | None = None
+    cost: float | None = None
+    calls: int = 1
+    lost_tokens: int = 0
+    counted: Literal["server", "estimate"] = "server"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """What a model thought and said.
 
@@ -115,7 +138,8 @@ class Trace:
     (the forced end of the thinking, a `Wait`): the model did not choose them, so nothing is learnt from them.
     `top_logprobs` holds for each token the likeliest (id, log-probability) pairs, where they were asked for.
     `seconds` is wall time from submission to finish. `text` is the
-    assistant's turn as text: what the template opened and the prefill (`opened`), then the completion.
+    assistant's turn as text: what the template opened and the prefill (`opened`), then the completion. `usage` is there
+    where an endpoint answered.
     """
 
     thinking: str
@@ -136,6 +160,7 @@ class Trace:
     error: str = ""
     forced: tuple[int, ...] = ()
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None
+    usage: Usage | None = None
 
     @property
     def text(self) -> str:
@@ -168,10 +193,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Problem + trace + verdict: the one record of the house. `sample` counts the attempts at one problem in a run."""
+    """Problem + trace + verdict: the one record of the house. `sample` counts the attempts at one problem in a run.
+
+    `notes` are what its maker wants to keep of it beside (JSON): of GRPO the `step`, the `reward` and its parts.
+    """
 
     problem: Problem
     trace: Trace
     verdict: Verdict
     sample: int = 0
     strategy: str = "single"
+    notes: Mapping[str, Any] = field(default_factory=dict)

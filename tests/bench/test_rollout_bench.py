@@ -11,15 +11,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-BENCH = Path(__file__).parents[2] / "bench"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _bench_on_path() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCH))
-        yield
-
 
 @pytest.fixture(scope="module")
 def shape() -> Any:

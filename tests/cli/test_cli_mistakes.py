@@ -35,6 +35,12 @@ MISTAKES = {
     "unreadable trace": (["audit", "/nowhere/trace.txt"], "No such file"),
     "a folder for a trace": (["audit", "/"], "directory"),
     "no run": (["traces", "last"], "no run yet"),
+    "a recipe's key without a value": (["grpo", "quickstart", "--set", "steps"], "write KEY=VALUE"),
+    "a recipe's key that is none": (["grpo", "quickstart", "--set", "rolout.prompts=2"], "did you mean 'rollout'"),
+    "a value of another type": (["grpo", "quickstart", "--set", "rollout.prompts=two"], "rollout.prompts: "),
+    "a key with dots of its own": (["grpo", "quickstart", "--set", 'rewards."no.such:one"=1.0'], "import 'no.such'"),
+    "a table": (["grpo", "quickstart", "--set", "rewards={length={weight=1, shortest=999}}"], "shortest < max_tokens"),
+    "a tracker that is none": (["grpo", "quickstart", "--track", "wanb"], "did you mean 'wandb'"),
     "unknown export": (["export", "last", "x.jsonl"], "no run yet"),
 }
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from thinksmith.engines.local.attention import Decode, Prefill
-from thinksmith.engines.local.cache import BLOCK, PADDING, SINK, Pool, blocks_for, round_up
+from thinksmith.engines.local.cache import BLOCK, PADDING, SINK, Pool, blocks_for
+from thinksmith.fit.rounding import round_up
 
 
 def filled(blocks, kv_heads, dim, seed=0):

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinksmith.engines.local.engine import LocalEngine
-from thinksmith.engines.local.native import build
 from thinksmith.engines.local.native.road import ALL_SHARED, NativeRoad
 from thinksmith.engines.local.road import TransformersRoad
 from thinksmith.engines.local.sampler import Rules, draw
+from thinksmith.native import build
 from thinksmith.policy.adapter import LoRA, add_lora
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Request, Sampling

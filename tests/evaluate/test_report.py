@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.evaluate.report import evaluation_report, read_metrics, render_report, training_report
+from thinksmith.evaluate.charts import draw
+from thinksmith.evaluate.report import (
+    evaluation_report,
+    read_metrics,
+    render_report,
+    training_curves,
+    training_report,
+)
 from thinksmith.evaluate.stats import paired
 from thinksmith.evaluate.summary import scores_by_problem, summarise
 from thinksmith.evaluate.trace_view import Span, cut, pair_of
@@ -109,6 +116,77 @@ def test_only_what_was_logged_has_a_chart_and_it_follows_the_theme(page):
     assert "NaN" not in svg
     assert "var(--two)" in svg
     assert set(re.findall(r"#[0-9a-f]{6}", svg)) <= {"#000000"}
+
+
+ROWS = [
+    {
+        "step": step,
+        "reward": step / 10,
+        "reward/correctness": step / 10,
+        "rollout_seconds": 1.0,
+        "train_seconds": 3.0,
+        "clip_low_share": 0.0,
+        "clip_high_share": 0.0,
+        "kl": 0.001 * step,
+        **({"save_seconds": 4.0} if step == 3 else {}),
+        **({"held_out_accuracy": 0.5, "held_out_low": 0.4, "held_out_high": 0.6} if step % 2 == 0 else {}),
+    }
+    for step in range(1, 9)
+]
+
+
+def drawn(rows):
+    return {chart.title: chart for curves in training_curves(rows) if (chart := draw(rows, curves))}
+
+
+def test_charts_are_drawn_for_what_a_run_has():
+    charts = drawn(ROWS)
+    assert list(charts) == ["Reward", "Held-out accuracy", "KL divergence", "Time by phase"]
+    assert charts["Time by phase"].names == ("rollout", "training", "saving")
+    clipped = [row | {"clip_high_share": 0.01} for row in ROWS]
+    assert drawn(clipped)["Clipped tokens"].names == ("at the lower bound", "at the upper")
+    assert drawn([]) == {}
+    assert drawn([{"step": 1, "entropy": float("inf"), "reward": None, "kl": "x"}, {"reward": 1.0}]) == {}
+
+
+def test_rewards_are_drawn_apart_where_there_are_several():
+    rows = [row | {"reward/think_format": 1.0} for row in ROWS]
+    assert drawn(rows)["Rewards by name"].names == ("correctness", "think format")
+    many = [row | {f"reward/r{i}": 1.0 for i in range(9)} for row in ROWS]
+    assert len(drawn(many)["Rewards by name"].names) == 5
+
+
+def test_each_line_has_the_colour_that_its_name_has_in_the_legend():
+    charts = drawn([row | {"drift": 0.1} for row in ROWS])
+    both = str(charts["KL divergence"].svg)
+    assert "var(--two)" in both
+    assert "var(--three)" in both
+    only_second = drawn([{"step": step, "drift": 0.1 * step} for step in range(1, 5)])["KL divergence"]
+    assert only_second.names == ("from the sampled policy",)
+    assert "var(--three)" not in str(only_second.svg)
+    assert set(re.findall(r"#[0-9a-f]{6}", both)) <= {"#000000"}
+
+
+def test_the_interval_of_held_out_accuracy_is_a_band_around_it():
+    svg = drawn(ROWS)["Held-out accuracy"].svg
+    (band,) = re.findall(r'aria-roledescription="area mark"[^>]* d="([^"]+)"', str(svg))
+    low_high = [float(y) for y in re.findall(r"[ML][-\d.]+,([-\d.]+)", band)]
+    (line,) = re.findall(r'aria-roledescription="line mark"[^>]* d="([^"]+)"', str(svg))
+    middle = [float(y) for y in re.findall(r"[ML][-\d.]+,([-\d.]+)", line)]
+    assert len(middle) == 4
+    assert min(low_high) < min(middle) == max(middle) < max(low_high)
+    alone = str(drawn(ROWS[:2])["Held-out accuracy"].svg)  # one measurement: a bar
+    assert 'aria-roledescription="rule mark"' in alone
+
+
+def test_phases_are_stacked_to_one_hundred_percent_in_the_order_of_the_legend():
+    svg = str(drawn([{key: row[key] for key in row if key != "save_seconds"} for row in ROWS])["Time by phase"].svg)
+    areas = re.findall(r'aria-roledescription="area mark"[^>]* d="([^"]+)"[^>]*fill="var\(--(\w+)\)"', svg)
+    spans = {}
+    for path, colour in areas:
+        ys = [float(y) for y in re.findall(r"[ML][-\d.]+,([-\d.]+)", path)]
+        spans[colour] = (min(ys), max(ys))
+    assert spans == {"two": pytest.approx((127.5, 170)), "three": pytest.approx((0, 127.5))}  # 1 s of 4, then 3
 
 
 def test_marks_stand_where_the_audit_says(page):

@@ -30,6 +30,8 @@ from thinksmith.policy.quantize import quantize_weights
 from thinksmith.training.batches import Example, micro_batches
 from thinksmith.training.fits import check_fits
 from thinksmith.training.optimizer import Optimizers
+from thinksmith.training.packed.forward import packed_scores
+from thinksmith.training.packed.pack import pack
 from thinksmith.training.sft import summed_loss
 
 SIZES = {
@@ -165,21 +167,28 @@ def test_adapters_far_from_the_first_norm_keep_no_more_than_foreseen() -> None:
 def loss_pass(model: Any, training: Training) -> Any:
     learnt = training.length - training.prompt_tokens
     prompt, completion = tuple(range(1, training.prompt_tokens + 1)), tuple(range(1, learnt + 1))
-    batch = next(micro_batches([Example(prompt, completion)] * training.rows, 0, training.rows * training.padded))
+    examples = [Example(prompt, completion)] * training.rows
+    batch = next(micro_batches(examples, 0, training.rows * training.padded))
+    row = pack(examples, range(training.rows), torch.device("cpu"))
+    if training.packs:
+        assert row.tokens == training.tokens
 
     def run() -> None:
         with precision(training):
             if training.method == "sft":
                 loss = summed_loss(model, model.get_decoder(), batch)
+            elif training.packs:
+                loss = packed_scores(Policy(model, None, "model"), row, entropy=True).logprobs_N.sum()
             else:
-                loss = logprobs.sequence_logprobs(model, batch.input_ids_BT, batch.completion_BT).logprobs_BT.sum()
+                ids, where = batch.input_ids_BT, batch.completion_BT
+                loss = logprobs.sequence_logprobs(model, ids, where, entropy=True).logprobs_BT.sum()
         loss.backward()  # type: ignore[no-untyped-call]
 
     return run
 
 
 @pytest.mark.parametrize("several", [True, False], ids=["several", "one"])
-@pytest.mark.parametrize("method", ["sft", "grpo"])
+@pytest.mark.parametrize("method", ["sft", "grpo", "padded grpo"])
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
@@ -193,9 +202,12 @@ def loss_pass(model: Any, training: Training) -> Any:
 def test_the_peak_of_a_pass_is_what_torch_allocates(
     name: str, fields: dict[str, Any], method: Any, several: bool
 ) -> None:
-    sizes = {"prompt_tokens": 56, "length": 256, "micro_tokens": 1024}
-    if method == "grpo":
-        training = replace(WAYS[name], method="grpo", prompts=1, num_generations=8 if several else 4, **sizes)
+    if method == "grpo" and name == "mixed":
+        return  # the trainer does not do that
+    sizes = {"prompt_tokens": 56, "length": 256, "micro_tokens": 56 + 4 * 200 if method == "grpo" else 1024}
+    if method != "sft":
+        sizes |= {"prompts": 1, "num_generations": 8 if several else 4, "packed": method == "grpo"}
+        training = replace(WAYS[name], method="grpo", **sizes)
     else:
         training = replace(WAYS[name], batch=8 if several else 4, **sizes)
     model, shape = make("qwen2", training, hidden_size=128, intermediate_size=320, **fields)
@@ -207,7 +219,10 @@ def test_the_peak_of_a_pass_is_what_torch_allocates(
     seen = allocated(run) + (gradients if several else 0)
     estimate = training_memory(shape, training, CPU)
     told = estimate.of("forward and backward")
-    assert told == pytest.approx(seen, rel=0.01)
+    # Not counted: of a packed row the indices (eight bytes for each token and head) and, in 16 bits, one layer's
+    # queries, keys and values in 32; of a padded batch the gradient of what is picked from it.
+    share = 0.06 if method == "grpo" and training.precision == "bf16" else 0.02
+    assert told == pytest.approx(seen, rel=0.01 if method == "sft" else share)
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16", "lora"])
@@ -223,7 +238,7 @@ def test_checkpointing_keeps_the_inputs_of_layers(name: str) -> None:
     assert told < training_memory(shape, replace(training, checkpointing=False), CPU).of("forward and backward") / 3
 
 
-def test_logits_in_chunks_are_five_of_a_chunk() -> None:
+def test_logits_in_chunks_are_three_of_a_chunk() -> None:
     assert passes.CHUNK_ELEMENTS == logprobs.CHUNK_ELEMENTS
     model, shape = make("qwen2", Training(), vocab_size=40_000)
     ids = torch.randint(0, 40_000, (1, 1025))
@@ -231,7 +246,8 @@ def test_logits_in_chunks_are_five_of_a_chunk() -> None:
     where[:, 0] = False
 
     def run() -> None:
-        logprobs.sequence_logprobs(model, ids, where).logprobs_BT.sum().backward()  # type: ignore[no-untyped-call]
+        found = logprobs.sequence_logprobs(model, ids, where, entropy=True).logprobs_BT
+        found.sum().backward()  # type: ignore[no-untyped-call]
 
     run()
     model.zero_grad(set_to_none=True)

@@ -225,6 +225,28 @@ def test_saved_and_loaded_bit_for_bit(checkpoint, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_an_adapters_folder_is_a_model_to_load(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(checkpoint.parent)
+    policy = load_policy(checkpoint.name + ":float32", device="cpu")
+    add_lora(policy, LoRA(rank=3))
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            if weight.requires_grad:
+                weight.add_(0.01)
+    policy.touch()
+    save_adapter(policy, tmp_path / "one")
+    monkeypatch.chdir(tmp_path)  # the model's folder is found from anywhere
+    again = load_policy("one", device="cpu")
+    assert (again.name, again.base) == ("one", str(checkpoint))
+    assert again.weights_hash() == policy.weights_hash()
+    save_adapter(again, "two")  # trained further, it is still of the same model
+    assert load_policy(str(tmp_path / "two"), device="cpu").weights_hash() == policy.weights_hash()
+    config = tmp_path / "one" / "adapter_config.json"
+    for base in (None, "", 3, str(tmp_path / "two")):
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": base}))
+        fails(lambda: load_policy("one"), "does not say which model it is of")
+
+
 def test_peft_reads_ours_and_we_read_pefts(checkpoints, tmp_path):
     from peft import PeftModel
 
@@ -284,7 +306,6 @@ def test_one_adapter_and_no_more(checkpoints, tmp_path):
     save_adapter(policy, tmp_path)
     fails(lambda: add_lora(policy), "already")
     fails(lambda: load_adapter(policy, tmp_path), "already")
-    fails(lambda: load_policy(str(tmp_path)), "an adapter and no model")
     (tmp_path / "file").write_text("")
     fails(lambda: save_adapter(policy, tmp_path / "file"), "cannot write", "file")
 

@@ -49,7 +49,7 @@ def test_there_is_a_first_recipe() -> None:
     ("text", "message"),
     [
         ("step = 3", "unknown key 'step'; did you mean 'steps'?"),
-        ("[training]\nlearning_rate = 1", "unknown key 'training.learning_rate'; known keys are lr, loss_type"),
+        ("[training]\nlearning_rate = 1", "unknown key 'training.learning_rate'; TRL's learning_rate is training.lr"),
         ("[rollout]\ntemprature = 1.0", "unknown key 'rollout.temprature'; did you mean 'temperature'?"),
         ("[trainig]\nlr = 1e-5", "unknown key 'trainig'; did you mean 'training'?"),
         ("a = 1\nb = 2", "(and 1 more)"),
@@ -59,7 +59,7 @@ def test_there_is_a_first_recipe() -> None:
         ("steps = 0", "steps: Input should be greater than or equal to 1, got 0"),
         ("[training]\nlr = nan", "training.lr: "),
         ("[training]\nlr = inf", "training.lr: "),
-        ('[training]\nloss_type = "ppo"', "training.loss_type: Input should be 'grpo', 'dapo' or 'dr_grpo'"),
+        ('[training]\nloss_type = "ppo"', "training.loss_type: Input should be 'grpo', 'bnpo', 'dr_grpo', 'dapo', "),
         ("[rollout]\nnum_generations = 1", "rollout.num_generations: "),
         ("rollout = 3", "rollout: "),
         ("[rewards]", "rewards: "),

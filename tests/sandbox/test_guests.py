@@ -37,8 +37,17 @@ def descriptors() -> int:
 
 
 def children() -> set[str]:
-    """Processes that descend from this one, by the kernel."""
-    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    """Processes that descend from this one, by the kernel.
+
+    A thread that ends while its folder is listed takes the folder along and gives its children to another thread,
+    which may have been read already: the threads are read again then.
+    """
+    while True:
+        try:
+            told = [(task / "children").read_text() for task in Path("/proc/self/task").iterdir()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        return {pid for pids in told for pid in pids.split()}
 
 
 def test_a_channel_carries_both_ways_and_ends_with_the_guest(sandbox):

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from thinksmith.records import Attempt, Finish, Problem, Sampling, Status, ThinkingStatus, Trace, Verdict
+from thinksmith.records import Attempt, Finish, Problem, Sampling, Status, ThinkingStatus, Trace, Usage, Verdict
 
 # The laws say nothing of speed, and a store may be shared by the examples of a test.
 patient = settings(
@@ -47,6 +47,16 @@ samplings = st.builds(
     stop_ids=ids,
     closing=texts,
 )
+usages = st.builds(
+    Usage,
+    cached_tokens=counts,
+    first_thinking_seconds=st.none() | finite,
+    first_answer_seconds=st.none() | finite,
+    cost=st.none() | finite,
+    lost_tokens=counts,
+    counted=st.sampled_from(["server", "estimate"]),
+    notes=st.lists(texts, max_size=2).map(tuple),
+)
 traces = st.builds(
     Trace,
     thinking=texts,
@@ -69,6 +79,7 @@ traces = st.builds(
     top_logprobs=st.one_of(
         st.none(), st.lists(st.lists(st.tuples(counts, finite), max_size=3).map(tuple), max_size=3).map(tuple)
     ),
+    usage=st.none() | usages,
 )
 verdicts = st.builds(
     Verdict,

@@ -71,7 +71,7 @@ def test_parquet_holds_every_field(store: Store, tmp_path: Path, batch: list[Att
         trace, verdict = record["trace"], record["verdict"]
         assert (row["id"], row["run_id"], row["made"]) == (stored.id, run, stored.made)
         for name, value in {**trace, **verdict}.items():
-            if name not in ("sampling", "top_logprobs", "token_ids", "prompt_ids", "forced", "logprobs"):
+            if name not in ("sampling", "usage", "top_logprobs", "token_ids", "prompt_ids", "forced", "logprobs"):
                 assert row[name] == clean(value), name
         for name in ("token_ids", "prompt_ids", "forced", "logprobs"):
             assert row[name] == (None if trace[name] is None else list(trace[name]))
@@ -79,6 +79,8 @@ def test_parquet_holds_every_field(store: Store, tmp_path: Path, batch: list[Att
             tuple((p["id"], p["logprob"]) for p in each) for each in row["top_logprobs"]
         )
         assert (tuple(likely) if likely is not None else None) == trace["top_logprobs"]
+        usage = None if trace["usage"] is None else {**trace["usage"], "notes": list(trace["usage"]["notes"])}
+        assert (row["usage"] and json.loads(row["usage"])) == usage
         problem = stored.attempt.problem
         assert row["problem_id"] == clean(problem.id)
         assert (row["gold"], row["kind"]) == (clean(problem.answer), clean(problem.kind))

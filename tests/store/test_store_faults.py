@@ -16,6 +16,7 @@ from sqlalchemy import event
 from store_records import numbered
 
 from thinksmith.errors import UserError
+from thinksmith.records import Usage
 from thinksmith.store import schema
 from thinksmith.store.store import Store
 
@@ -65,18 +66,18 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize(("version", "advice"), [("4", "upgrade thinksmith"), ("99", "upgrade"), ("0", "no readable")])
+@pytest.mark.parametrize(("version", "advice"), [("6", "upgrade thinksmith"), ("99", "upgrade"), ("0", "no readable")])
 def test_another_version_is_refused(tmp_path: Path, version: str, advice: str) -> None:
     path = tmp_path / "store.db"
     filled(path)
-    assert schema.SCHEMA_VERSION == 3
+    assert schema.SCHEMA_VERSION == 5
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE thinksmith_meta SET value = ? WHERE key = 'schema_version'", [version])
     connection.close()
     assert advice in refused(path)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_an_older_store_is_upgraded_and_keeps_its_rows(tmp_path: Path, version: int) -> None:
     """Older versions lack columns. Several programs may open one at once, and one of them upgrades it."""
     path = tmp_path / "store.db"
@@ -93,7 +94,8 @@ def test_an_older_store_is_upgraded_and_keeps_its_rows(tmp_path: Path, version: 
         assert [stored.attempt for stored in store.attempts(run)] == [numbered(n) for n in range(40)]
         new = numbered(40)
         new = replace(new, trace=replace(new.trace, forced=(3, 4), top_logprobs=(((7, -0.5), (9, -1.25)),)))
-        new = replace(new, verdict=replace(new.verdict, judge="tiny"))
+        new = replace(new, verdict=replace(new.verdict, judge="tiny"), notes={"step": 3, "reward": 0.5})
+        new = replace(new, trace=replace(new.trace, usage=Usage(3, 0.5, cost=0.25, notes=("the budget was ignored",))))
         store.add(run, [new])
         assert list(store.attempts(run))[-1].attempt == new
 

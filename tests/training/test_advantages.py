@@ -15,7 +15,7 @@ from thinksmith.training.rl.advantages import Scale, group_advantages
 EPS = 1e-4
 reward = st.one_of(st.floats(-10, 10), st.sampled_from([0.0, 0.1, 0.3, 1.0]))
 batch = st.lists(st.tuples(st.one_of(st.none(), reward), st.integers(0, 4)), max_size=24)
-scales = st.sampled_from(["group", "none"])
+scales = st.sampled_from(["group", "batch", "none"])
 
 
 def plain(rewards: list[float | None], groups: list[int], scale: str) -> list[float]:
@@ -26,8 +26,9 @@ def plain(rewards: list[float | None], groups: list[int], scale: str) -> list[fl
         if own is None or len(set(peers)) < 2:
             out.append(0.0)
             continue
+        among = peers if scale == "group" else [r for r in rewards if r is not None]
         centred = own - statistics.fmean(peers)
-        out.append(centred / (statistics.stdev(peers) + EPS) if scale == "group" else centred)
+        out.append(centred if scale == "none" else centred / (statistics.stdev(among) + EPS))
     return out
 
 
@@ -95,6 +96,35 @@ def test_the_advantages_of_a_group_sum_to_zero(rows: list[tuple[float | None, in
     found = group_advantages([r for r, _ in rows], groups.tolist(), scale=scale)
     for group in set(groups.tolist()):
         assert abs(found[groups == group].sum()) < 1e-8
+
+
+@given(batch, st.lists(reward, min_size=2, max_size=6))
+def test_of_other_groups_only_the_scale_of_the_batch_knows(
+    rows: list[tuple[float | None, int]], own: list[float]
+) -> None:
+    assume(statistics.stdev(own) > 1e-3)
+    rewards, groups = [r for r, _ in rows] + own, [g for _, g in rows] + [9] * len(own)
+    for scale in ("group", "none"):
+        together = group_advantages(rewards, groups, scale=scale)[len(rows) :]
+        np.testing.assert_array_equal(together, group_advantages(own, [9] * len(own), scale=scale))
+    together = group_advantages(rewards, groups, scale="batch")[len(rows) :]
+    given_rewards = [r for r in rewards if r is not None]
+    bare = group_advantages(own, [9] * len(own), scale="none")
+    np.testing.assert_allclose(together, bare / (statistics.stdev(given_rewards) + EPS), rtol=1e-9, atol=1e-10)
+
+
+def test_a_group_that_barely_differs_is_blown_up_by_its_own_scale_alone() -> None:
+    rewards, groups = [0.5, 0.51, 0.0, 1.0], [0, 0, 1, 1]
+    by_group, by_batch = (group_advantages(rewards, groups, scale=scale) for scale in ("group", "batch"))
+    assert by_group[1] > 0.6
+    assert 0 < by_batch[1] < 0.02
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rewards", [[], [None], [1.0], [1.0, None]])
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_one_reward_is_compared_to_nothing(rewards: list[float | None], scale: Scale) -> None:
+    assert group_advantages(rewards, [0] * len(rewards), scale=scale).tolist() == [0.0] * len(rewards)
 
 
 def test_as_many_rewards_as_groups() -> None:

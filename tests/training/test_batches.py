@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinksmith.training.batches import LENGTH_STEP, Example, micro_batches, round_up
+from thinksmith.fit.rounding import round_up
+from thinksmith.training.batches import LENGTH_STEP, Example, micro_batches
 
 PAD = 99
 ids = st.lists(st.integers(0, 50), max_size=40).map(tuple)

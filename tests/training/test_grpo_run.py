@@ -24,6 +24,7 @@ from thinksmith.policy.load import load_tokenizer
 from thinksmith.recipes.load import load, to_toml
 from thinksmith.records import Attempt
 from thinksmith.store.store import Store
+from thinksmith.training.rl.alarms import Alarm
 from thinksmith.training.rl.recipe import EvaluationTable, GRPORecipe, RolloutTable, TrainingTable
 from thinksmith.training.rl.run import Result, run
 
@@ -35,6 +36,7 @@ def recipe_for(words: Path, **changes: Any) -> GRPORecipe:
     settings = {
         "model": str(words),
         "problems": "divisors",
+        "instruction": "say yes or no",
         "steps": STEPS,
         "rollout": RolloutTable(prompts=3, num_generations=8, max_tokens=8, pool=16),
         "training": TrainingTable(lr=3e-3, save_every=2, warmup=1),
@@ -52,6 +54,7 @@ class Watcher:
     stages: list[tuple[str, int]] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
 
     def stage(self, stage: str, total: int) -> None:
         self.stages.append((stage, total))
@@ -62,6 +65,9 @@ class Watcher:
     def step(self, metrics: dict[str, float]) -> None:
         self.steps.append(int(metrics["step"]))
         self.on_step(self.steps[-1])
+
+    def alarm(self, alarm: Alarm) -> None:
+        self.alarms.append(alarm)
 
 
 def do(recipe: GRPORecipe, folder: Path, watcher: Watcher | None = None) -> Result:
@@ -109,10 +115,13 @@ def test_what_a_run_folder_holds(done: Done, words: Path) -> None:
 
 
 def test_every_column_is_documented(done: Done) -> None:
-    table = (Path(__file__).parents[2] / "docs" / "grpo.md").read_text(encoding="utf-8").split("| column |")[1]
+    doc = (Path(__file__).parents[2] / "docs" / "grpo.md").read_text(encoding="utf-8")
+    table = doc.split("| column |")[1].split("\n\n")[0]
     documented = {name for row in re.findall(r"^\| (`.*?`) \|", table, re.M) for name in re.findall(r"`(.+?)`", row)}
     columns = {re.sub("/.*", "/NAME", key) for row in read_metrics(done.result.folder / "metrics.jsonl") for key in row}
-    assert columns == documented
+    measured = {f"held_out_{name}" for name in ("accuracy", "low", "high", "n")} | {"evaluate_seconds"}
+    # Not in this run: measurements, a curriculum, and equations.
+    assert columns == documented - measured - {"curriculum/NAME", "true_equation_share"}
 
 
 def test_what_a_watcher_sees_and_the_store_keeps(done: Done) -> None:
@@ -124,6 +133,12 @@ def test_what_a_watcher_sees_and_the_store_keeps(done: Done) -> None:
     assert len(stored) == STEPS * 3 * 8
     trained_on, measured = ({a.problem.id for a in part} for part in (stored, done.watcher.attempts))
     assert not trained_on & measured
+    assert all(a.problem.text.endswith("\n\nsay yes or no") for a in (*stored, *done.watcher.attempts))
+    assert {a.notes["step"] for a in stored} == set(range(1, STEPS + 1))
+    for kept in stored:
+        rewards = kept.notes["rewards"]
+        assert kept.notes["reward"] == pytest.approx(rewards["think_format"] + 0.5 * rewards["correctness"])
+        assert kept.sample // 8 // 3 == kept.notes["step"] - 1
     # Token in, token out: ids and log-probs are kept as they were trained on.
     assert all(len(a.trace.token_ids) == len(a.trace.logprobs or ()) > 0 for a in stored)
 

@@ -1,7 +1,8 @@
-"""One GRPO step: its gradient against a plain loop, its rollouts' log-probs against the training forward's."""
+"""One GRPO update: its gradient against a plain loop, its rollouts' log-probs against the training forward's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,61 +12,92 @@ import torch
 from training_kit import random_examples, rollout_of, same_bits, small_model, weights, word_tokenizer
 
 from thinksmith.engines.local.engine import LocalEngine
+from thinksmith.policy.adapter import LoRA, add_lora
 from thinksmith.policy.load import load_policy
 from thinksmith.policy.policy import Policy
 from thinksmith.problems.families import sample
-from thinksmith.records import Sampling, Trace
+from thinksmith.records import Trace
 from thinksmith.training.optimizer import Optimizers
+from thinksmith.training.recompute import recompute_layers
 from thinksmith.training.rl.advantages import Scale, group_advantages
-from thinksmith.training.rl.grpo import Metrics, describe, update
 from thinksmith.training.rl.losses import LossType
-from thinksmith.training.rl.recipe import TrainingTable
+from thinksmith.training.rl.metrics import Metrics
+from thinksmith.training.rl.prompts import Prompts
+from thinksmith.training.rl.recipe import CurriculumTable, GRPORecipe, RolloutTable, TrainingTable
+from thinksmith.training.rl.reference import reference_of
+from thinksmith.training.rl.rewards import scorer
 from thinksmith.training.rl.rollout import Rollout, roll_out
+from thinksmith.training.rl.update import NotFiniteError, update
 
 MAX_TOKENS = 24
-FREE = TrainingTable(max_grad_norm=1e9, micro_tokens=256)
+ALL: tuple[LossType, ...] = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "gspo")
+
+
+def recipe_of(max_tokens: int = MAX_TOKENS, temperature: float = 1.0, **training: Any) -> GRPORecipe:
+    settings = {"max_grad_norm": 1e9, "micro_tokens": 256} | training
+    if settings.get("loss_type") == "cispo":
+        settings["epsilon_high"] = 5.0
+    return GRPORecipe(
+        rollout=RolloutTable(max_tokens=max_tokens, temperature=temperature), training=TrainingTable(**settings)
+    )
 
 
 def sampled(policy: Policy, groups: int = 3, each: int = 4) -> Rollout:
     """Completions by the engine, rewarded by how many different tokens they have: any reward will do here."""
-    rollout = roll_out(
-        LocalEngine(policy),
-        sample("arithmetic", {}, groups, split="train", seed=0),
-        Sampling(temperature=1.0, max_tokens=MAX_TOKENS),
-        num_generations=each,
-        step=0,
-        weights={"correctness": 1.0},
-    )
+    problems = sample("arithmetic", {}, groups, split="train", seed=0)
+    table = RolloutTable(prompts=groups, num_generations=each, max_tokens=MAX_TOKENS)
+    prompts = Prompts(problems, 0, CurriculumTable())
+    rollout = roll_out(LocalEngine(policy), prompts, table, scorer({"correctness": 1.0}), seed=0, step=0)
     rewards = tuple(float(len(set(a.trace.token_ids)) + i % 2) for i, a in enumerate(rollout.attempts))
     return replace(rollout, rewards=rewards)
 
 
-def gradient_of(policy: Policy, rollout: Rollout, training: TrainingTable) -> tuple[torch.Tensor, Metrics]:
+def gradient_of(policy: Policy, rollout: Rollout, recipe: GRPORecipe, **more: Any) -> tuple[torch.Tensor, Metrics]:
     """The gradient that `update` made: AdamW's first moment after its first step is a tenth of it."""
     before = weights(policy.model)
     optimizers = Optimizers(policy.model, "adamw", 1e-4)
-    metrics = update(policy, rollout, training, optimizers, 1.0, MAX_TOKENS)
+    metrics = update(policy, rollout, recipe, optimizers, 1.0, **more)
     state = optimizers.parts[0].state
     policy.model.load_state_dict(before)
     policy.touch()
-    return torch.cat([state[p]["exp_avg"].flatten() * 10 for p in policy.model.parameters()]), metrics
+    learnt = [p for p in policy.model.parameters() if p.requires_grad]
+    return torch.cat([state[p]["exp_avg"].flatten() * 10 for p in learnt]), metrics
 
 
-def plain_gradient(policy: Policy, rollout: Rollout, kind: LossType, scale: Scale) -> torch.Tensor:
-    """-sum of weight · advantage · grad log p over tokens, a completion at a time, from the whole model's logits."""
-    advantages = group_advantages(rollout.rewards, rollout.groups, scale=scale)
-    lengths = [len(attempt.trace.token_ids) for attempt in rollout.attempts]
-    count = len(lengths)
+def logprobs_of(policy: Policy, trace: Trace, temperature: float = 1.0) -> torch.Tensor:
+    """[T], from the whole model's logits."""
+    logits_TV = policy.model(input_ids=torch.tensor([trace.prompt_ids + trace.token_ids])).logits[0].float()
+    logprobs_TV = (logits_TV[len(trace.prompt_ids) - 1 : -1] / temperature).log_softmax(-1)
+    return logprobs_TV.gather(-1, torch.tensor(trace.token_ids)[:, None])[:, 0]
+
+
+def plain(policy: Policy, loss: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """The gradient of a loss."""
     policy.model.zero_grad(set_to_none=True)
-    for attempt, advantage, length in zip(rollout.attempts, advantages, lengths, strict=True):
-        divisor = {"grpo": length * count, "dapo": sum(lengths), "dr_grpo": MAX_TOKENS * count}[kind]
-        prompt, completion = attempt.trace.prompt_ids, torch.tensor(attempt.trace.token_ids)
-        logits_TV = policy.model(input_ids=torch.tensor([prompt + attempt.trace.token_ids])).logits[0].float()
-        logprobs_TV = logits_TV[len(prompt) - 1 : -1].log_softmax(-1)
-        (-advantage / divisor * logprobs_TV.gather(-1, completion[:, None]).sum()).backward()
-    found = torch.cat([p.grad.flatten() for p in policy.model.parameters()])
+    loss().backward()
+    found = torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.requires_grad])
     policy.model.zero_grad(set_to_none=True)
     return found
+
+
+def plain_gradient(
+    policy: Policy, rollout: Rollout, kind: LossType, scale: Scale, temperature: float = 1.0
+) -> torch.Tensor:
+    """-sum of weight · advantage · grad log p over tokens, a completion at a time: what every loss is on the first
+    pass, where the ratio is 1 (of gspo's, the mean over a completion's tokens is that of the ratio's logarithm)."""
+    advantages = group_advantages(rollout.rewards, rollout.groups, scale=scale)
+    lengths = [len(attempt.trace.token_ids) for attempt in rollout.attempts]
+    count, total = len(lengths), sum(lengths)
+
+    def loss() -> torch.Tensor:
+        parts = []
+        for attempt, advantage, length in zip(rollout.attempts, advantages, lengths, strict=True):
+            by_length = {"grpo": length * count, "gspo": length * count, "dr_grpo": MAX_TOKENS * count}
+            logprobs_T = logprobs_of(policy, attempt.trace, temperature)
+            parts.append(-advantage / by_length.get(kind, total) * logprobs_T.sum())
+        return torch.stack(parts).sum()
+
+    return plain(policy, loss)
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -75,11 +107,14 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
 def test_rollouts_and_training_agree_on_every_log_prob(checkpoint: Path) -> None:
     policy = load_policy(str(checkpoint))
     rollout = sampled(policy)
-    _, metrics = gradient_of(policy, rollout, FREE)
+    _, metrics = gradient_of(policy, rollout, recipe_of())
     assert metrics["kept_share"] > 0.5
     assert 0 < metrics["largest_logprob_gap"] <= 1e-4
     assert metrics["logprob_gap"] <= metrics["largest_logprob_gap"]
-    assert (metrics["clip_share"], metrics["kl"]) == (0.0, pytest.approx(0.0, abs=1e-6))
+    assert (metrics["clip_low_share"], metrics["clip_high_share"]) == (0.0, 0.0)
+    assert metrics["drift"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["largest_ratio"] == pytest.approx(1.0, abs=1e-3)
+    assert metrics["computed_tokens"] < metrics["trained_tokens"]  # each prompt once
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +123,143 @@ def qwen(checkpoints: dict[str, Path]) -> tuple[Policy, Rollout]:
     return policy, sampled(policy)
 
 
-@pytest.mark.parametrize(
-    ("kind", "scale"), [("grpo", "group"), ("dapo", "group"), ("dr_grpo", "none")], ids=lambda x: str(x)
-)
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
 def test_the_first_step_follows_the_plain_policy_gradient(
     qwen: tuple[Policy, Rollout], kind: LossType, scale: Scale
 ) -> None:
     policy, rollout = qwen
-    training = FREE.model_copy(update={"loss_type": kind, "scale_rewards": scale})
-    found, _ = gradient_of(policy, rollout, training)
+    found, _ = gradient_of(policy, rollout, recipe_of(loss_type=kind, scale_rewards=scale))
     assert distance(found, plain_gradient(policy, rollout, kind, scale)) <= 1e-4
+
+
+def test_at_another_temperature_it_is_the_gradient_of_what_was_sampled(qwen: tuple[Policy, Rollout]) -> None:
+    policy, rollout = qwen
+    found, metrics = gradient_of(policy, rollout, recipe_of(temperature=0.7))
+    assert distance(found, plain_gradient(policy, rollout, "dapo", "group", 0.7)) <= 1e-4
+    assert metrics["largest_ratio"] == 1.0  # not the log-probabilities at temperature 1
+    assert metrics["largest_logprob_gap"] == 0.0
+
+
+def test_log_probs_that_are_computed_again_make_the_first_ratio_exactly_one(qwen: tuple[Policy, Rollout]) -> None:
+    policy, rollout = qwen
+    found, metrics = gradient_of(policy, rollout, recipe_of(old_logprobs="computed"))
+    assert metrics["largest_ratio"] == 1.0
+    assert distance(found, gradient_of(policy, rollout, recipe_of())[0]) <= 1e-4
+
+
+@pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
+@pytest.mark.parametrize("adapter", [False, True])
+def test_the_penalty_pulls_towards_where_training_began(checkpoints: dict[str, Path], kind: Any, adapter: bool) -> None:
+    """After the weights have moved: gradient and value against the formulas, with a copy and with the adapter off."""
+    policy = load_policy(str(checkpoints["Qwen2"]))
+    rollout = sampled(policy)
+    if adapter:
+        add_lora(policy, LoRA(rank=4))
+    with torch.no_grad():
+        base = [logprobs_of(policy, a.trace) for a in rollout.attempts]
+    reference = reference_of(policy)
+    recipe = recipe_of(beta=0.3, kl_estimator=kind)
+    optimizers = Optimizers(policy.model, "adamw", 1e-2)
+    update(policy, rollout, recipe, optimizers, 1.0, reference=reference)
+    with torch.no_grad():
+        old = [logprobs_of(policy, a.trace) for a in rollout.attempts]
+    moved = replace(
+        rollout,
+        attempts=tuple(
+            replace(a, trace=replace(a.trace, logprobs=tuple(o.tolist())))
+            for a, o in zip(rollout.attempts, old, strict=True)
+        ),
+    )
+    advantages = group_advantages(rollout.rewards, rollout.groups, scale="group")
+    total = sum(len(a.trace.token_ids) for a in rollout.attempts)
+    values = []
+
+    def loss() -> torch.Tensor:
+        parts = []
+        for attempt, advantage, was, ref in zip(rollout.attempts, advantages, old, base, strict=True):
+            now = logprobs_of(policy, attempt.trace)
+            kl = {"k1": now - ref, "k2": (now - ref) ** 2 / 2, "k3": (ref - now).exp() - (ref - now) - 1}[kind]
+            values.append(float(kl.detach().sum()))
+            parts.append(((now - was).exp() * -advantage + 0.3 * kl).sum() / total)
+        return torch.stack(parts).sum()
+
+    wanted = plain(policy, loss)
+    found, metrics = gradient_of(policy, moved, recipe, reference=reference)
+    assert distance(found, wanted) <= 2e-4
+    assert metrics["kl"] == pytest.approx(sum(values) / total, rel=1e-3)
+    assert abs(metrics["kl"]) > 1e-4
+
+
+def test_several_passes_and_minibatches_are_steps_of_their_own(qwen: tuple[Policy, Rollout]) -> None:
+    """Two passes over two minibatches, by AdamW, against four plain steps; dapo divides by half of the rollout."""
+    policy, rollout = qwen
+    start = weights(policy.model)
+    recipe = recipe_of(num_iterations=2, minibatches=2, loss_type="dapo", epsilon=0.05, epsilon_high=0.05)
+    metrics = update(policy, rollout, recipe, Optimizers(policy.model, "adamw", 3e-4), 1.0)
+    ended = weights(policy.model)
+    policy.model.load_state_dict(start)
+    advantages = group_advantages(rollout.rewards, rollout.groups, scale="group")
+    total = sum(len(a.trace.token_ids) for a in rollout.attempts)
+    optimizers = Optimizers(policy.model, "adamw", 3e-4)
+    for _ in range(2):
+        for part in ({0}, {1, 2}):  # three groups in two parts
+            for attempt, group, advantage in zip(rollout.attempts, rollout.groups, advantages, strict=True):
+                if group in part:
+                    ratio_T = (logprobs_of(policy, attempt.trace) - torch.tensor(attempt.trace.logprobs)).exp()
+                    gain_T = torch.minimum(ratio_T * advantage, ratio_T.clamp(0.95, 1.05) * advantage)
+                    (-gain_T.sum() / (total / 2)).backward()
+            optimizers.step(1.0)
+    plain_end = weights(policy.model)
+    policy.model.load_state_dict(start)
+    policy.touch()
+    moved = torch.cat([(ended[name] - start[name]).flatten() for name in start])
+    wanted = torch.cat([(plain_end[name] - start[name]).flatten() for name in start])
+    assert distance(moved, wanted) <= 0.02  # Adam divides by what may be next to nothing
+    assert metrics["clip_low_share"] + metrics["clip_high_share"] > 0
+
+
+def test_only_tokens_of_high_entropy_are_learnt(qwen: tuple[Policy, Rollout]) -> None:
+    policy, rollout = qwen
+    with torch.no_grad():
+        logits = [
+            policy.model(input_ids=torch.tensor([a.trace.prompt_ids + a.trace.token_ids])).logits[0]
+            for a in rollout.attempts
+        ]
+        entropies = [
+            torch.distributions.Categorical(logits=rows[len(a.trace.prompt_ids) - 1 : -1]).entropy()
+            for rows, a in zip(logits, rollout.attempts, strict=True)
+        ]
+    advantages = group_advantages(rollout.rewards, rollout.groups, scale="group")
+    counted = [each for each, advantage in zip(entropies, advantages, strict=True) if advantage]
+    least = torch.quantile(torch.cat(counted), 0.8)
+    total = sum(len(a.trace.token_ids) for a in rollout.attempts)
+
+    def loss() -> torch.Tensor:
+        return torch.stack([
+            -advantage * (logprobs_of(policy, a.trace) * (entropy >= least)).sum() / total
+            for a, advantage, entropy in zip(rollout.attempts, advantages, entropies, strict=True)
+        ]).sum()  # fmt: skip
+
+    for micro_tokens in (1, 10_000):
+        found, _ = gradient_of(policy, rollout, recipe_of(top_entropy_quantile=0.2, micro_tokens=micro_tokens))
+        assert distance(found, plain(policy, loss)) <= 1e-4
+
+
+def test_what_was_masked_counts_in_its_group_and_is_not_learnt(qwen: tuple[Policy, Rollout]) -> None:
+    policy, rollout = qwen
+    masked = tuple(i % 4 == 1 for i in range(len(rollout.attempts)))
+    found, _ = gradient_of(policy, replace(rollout, masked=masked), recipe_of())
+    advantages = group_advantages(rollout.rewards, rollout.groups, scale="group")
+    total = sum(len(a.trace.token_ids) for a, off in zip(rollout.attempts, masked, strict=True) if not off)
+
+    def loss() -> torch.Tensor:
+        return torch.stack([
+            -advantage * logprobs_of(policy, a.trace).sum() / total
+            for a, advantage, off in zip(rollout.attempts, advantages, masked, strict=True) if not off
+        ]).sum()  # fmt: skip
+
+    assert distance(found, plain(policy, loss)) <= 1e-4
 
 
 def test_what_the_engine_forced_is_read_and_not_learnt(qwen: tuple[Policy, Rollout]) -> None:
@@ -108,7 +270,7 @@ def test_what_the_engine_forced_is_read_and_not_learnt(qwen: tuple[Policy, Rollo
         replace(a, trace=replace(a.trace, forced=f)) for a, f in zip(rollout.attempts, forced, strict=True)
     )
     rollout = replace(rollout, attempts=attempts)
-    found, metrics = gradient_of(policy, rollout, FREE)
+    found, metrics = gradient_of(policy, rollout, recipe_of())
     advantages = group_advantages(rollout.rewards, rollout.groups, scale="group")
     chosen = [[t for t in range(len(a.trace.token_ids)) if t not in a.trace.forced] for a in attempts]
     policy.model.zero_grad(set_to_none=True)
@@ -123,12 +285,37 @@ def test_what_the_engine_forced_is_read_and_not_learnt(qwen: tuple[Policy, Rollo
     assert metrics["largest_logprob_gap"] <= 1e-4
 
 
-def test_micro_batches_change_nothing(qwen: tuple[Policy, Rollout]) -> None:
+@pytest.mark.parametrize("kind", ALL)
+def test_micro_batches_change_nothing(qwen: tuple[Policy, Rollout], kind: LossType) -> None:
     policy, rollout = qwen
-    whole, one = gradient_of(policy, rollout, FREE.model_copy(update={"micro_tokens": 10**6}))
-    single, other = gradient_of(policy, rollout, FREE.model_copy(update={"micro_tokens": 1}))
-    assert distance(single, whole) <= 1e-6
+    whole, one = gradient_of(policy, rollout, recipe_of(loss_type=kind, micro_tokens=10**6))
+    single, other = gradient_of(policy, rollout, recipe_of(loss_type=kind, micro_tokens=1))
+    assert distance(single, whole) <= 1e-5
+    del one["computed_tokens"], other["computed_tokens"]  # a prompt stands in each row that has a completion of it
     assert other == pytest.approx(one, rel=1e-3, abs=1e-5)
+
+
+def test_padded_sequences_give_the_same_as_packed_ones(
+    qwen: tuple[Policy, Rollout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, rollout = qwen
+    packed, one = gradient_of(policy, rollout, recipe_of())
+    monkeypatch.setattr("thinksmith.training.rl.micro.packable", lambda policy, longest: False)
+    padded, other = gradient_of(policy, rollout, recipe_of())
+    assert distance(padded, packed) <= 1e-5
+    assert (one["padding_share"], other["padding_share"] > 0) == (0.0, True)
+    assert max(each["largest_logprob_gap"] for each in (one, other)) < 1e-4
+    for name in ("computed_tokens", "padding_share", "largest_logprob_gap"):
+        del one[name], other[name]
+    assert other == pytest.approx(one, rel=1e-3, abs=1e-5)
+
+
+def test_recomputed_layers_give_the_same(checkpoints: dict[str, Path], qwen: tuple[Policy, Rollout]) -> None:
+    policy, rollout = qwen
+    other = load_policy(str(checkpoints["Qwen2"]))
+    recompute_layers(other.model)
+    one, two = (gradient_of(each, rollout, recipe_of())[0] for each in (policy, other))
+    assert torch.equal(one, two)
 
 
 def test_the_order_of_the_attempts_changes_nothing(qwen: tuple[Policy, Rollout]) -> None:
@@ -137,7 +324,7 @@ def test_the_order_of_the_attempts_changes_nothing(qwen: tuple[Policy, Rollout])
     moved = Rollout(*(tuple(values[i] for i in order) for values in (
         rollout.attempts, rollout.groups, rollout.rewards, rollout.parts
     )))  # fmt: skip
-    assert distance(gradient_of(policy, moved, FREE)[0], gradient_of(policy, rollout, FREE)[0]) <= 1e-6
+    assert distance(gradient_of(policy, moved, recipe_of())[0], gradient_of(policy, rollout, recipe_of())[0]) <= 1e-6
 
 
 @pytest.fixture
@@ -162,7 +349,15 @@ def made_up(policy: Policy, count: int) -> list[Trace]:
 def moved_by(policy: Policy, rollout: Rollout, **training: Any) -> tuple[bool, Metrics]:
     before = weights(policy.model)
     table = TrainingTable(weight_decay=0.1, **training)
-    metrics = update(policy, rollout, table, Optimizers(policy.model, "adamw", 1e-2, weight_decay=0.1), 1.0, 64)
+    recipe = GRPORecipe(rollout=RolloutTable(max_tokens=64), training=table)
+    metrics = update(
+        policy,
+        rollout,
+        recipe,
+        Optimizers(policy.model, "adamw", 1e-2, weight_decay=0.1),
+        1.0,
+        reference=reference_of(policy),
+    )
     return not same_bits(weights(policy.model), before), metrics
 
 
@@ -208,7 +403,21 @@ def test_an_engine_without_log_probs_cannot_be_trained_on(small: Policy) -> None
         moved_by(small, rollout_of(traces, [0, 0], [1.0, 0.0]))
 
 
-def test_means_leave_out_what_has_no_reward(small: Policy) -> None:
-    metrics = describe(rollout_of(made_up(small, 3), [0, 0, 0], [1.0, None, 0.0]))
-    assert (metrics["reward"], metrics["reward/correctness"]) == (0.5, 0.5)
-    assert metrics["accuracy"] == 0.0
+def test_a_loss_that_is_no_number_leaves_the_weights_as_they_are(small: Policy) -> None:
+    before = weights(small.model)
+    good, bad = made_up(small, 2)
+    bad = replace(bad, logprobs=tuple(-1e30 for _ in bad.token_ids))  # so unlikely that its ratio is infinite
+    with pytest.raises(NotFiniteError):
+        moved_by(small, rollout_of([good, bad], [0, 0], [1.0, 0.0]))
+    assert same_bits(weights(small.model), before)
+    assert all(p.grad is None for p in small.model.parameters())
+    assert not small.model.training
+
+
+def test_groups_that_teach_nothing_are_not_computed(small: Policy) -> None:
+    traces, groups, rewards = made_up(small, 4), [0, 0, 1, 1], [1.0, 0.0, 1.0, 1.0]
+    tokens = [len(trace.prompt_ids) + len(trace.token_ids) for trace in traces]
+    _, metrics = moved_by(small, rollout_of(traces, groups, rewards))
+    assert metrics["computed_tokens"] == sum(tokens[:2])
+    _, metrics = moved_by(small, rollout_of(traces, groups, rewards), beta=0.1)  # the penalty holds for all
+    assert metrics["computed_tokens"] == sum(tokens)

@@ -30,7 +30,10 @@ TEMPLATE = (
     "{%- for message in messages -%}{{ '<user> ' + message['content'] + ' ' }}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<think> ' }}{%- endif -%}"
 )
-TIMINGS = ("seconds", "rollout_seconds", "train_seconds", "rollout_tokens_per_s", "train_tokens_per_s")
+TIMINGS = (
+    "seconds", "rollout_seconds", "verify_seconds", "train_seconds", "evaluate_seconds", "rollout_tokens_per_s",
+    "train_tokens_per_s", "memory_gb",
+)  # fmt: skip
 
 
 def word_tokenizer() -> transformers.PreTrainedTokenizerFast:

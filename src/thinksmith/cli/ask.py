@@ -25,7 +25,7 @@ def ask(
     model: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="tiny, tiny-base, a folder or a hub id. [default: THINKSMITH_MODEL, or tiny]"
+            metavar="NAME", help="As thinksmith models lists them, a folder or a hub id. [default: as it says there]"
         ),
     ] = "",
     think: Annotated[int | None, typer.Option(min=0, metavar="N", help="Most tokens of the thinking.")] = None,
@@ -58,7 +58,9 @@ def ask(
         if replay:
             _replay(store, replay, n, settings, model, show)
         else:
-            _ask(store, question, settings, model or os.environ.get("THINKSMITH_MODEL") or "tiny", prefill, show)
+            from thinksmith.engines.remote.settings import default_model
+
+            _ask(store, question, settings, model or default_model(os.environ), prefill, show)
 
 
 def _question(text: str) -> str:
@@ -124,6 +126,8 @@ def _note_missing(trace: Trace) -> None:
         _note(f"the answer was cut off at {trace.tokens:,} tokens; allow more with --max-tokens")
     elif not trace.answer.strip():
         _note("nothing was answered: the model ended its turn after thinking")
+    for note in trace.usage.notes if trace.usage else ():
+        _note(note)
 
 
 def _note(text: str) -> None:
@@ -141,7 +145,11 @@ async def _stream(engine: Engine, request: Request, show: Show) -> Trace:
                 if transcript:
                     transcript.end()
                 return delta.trace
-            if transcript and delta.part != "done":
+            if delta.part == "reset":
+                _note("the connection broke: the model begins again, and what stands above does not count")
+                if transcript:
+                    transcript.again()
+            elif transcript and delta.part != "done":
                 transcript.write(delta.part, delta.text)
         raise RuntimeError("the engine's stream ended without a trace")
     finally:

@@ -44,7 +44,11 @@ def audit(
 
         write(sys.stdout, dumps(found.to_dict()))
         return
-    out = console()
+    show(console(), trace, found)
+
+
+def show(out: Console, trace: Trace, found: Audit) -> None:
+    """The text with its segments and equations marked, and what was found."""
     _print_text(out, trace.thinking if found.part == "thinking" else trace.answer, found)
     _print_findings(out, found)
 

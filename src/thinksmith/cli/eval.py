@@ -22,8 +22,11 @@ _EXAMPLES = 5  # wrong attempts shown in the report
 def evaluate(
     problems: Annotated[str, typer.Argument(help="A family, such as arithmetic:digits=2, a data set, or a file.")],
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="tiny, tiny-base, a folder or a hub id.", envvar="THINKSMITH_MODEL")
-    ] = "tiny",
+        str,
+        typer.Option(
+            metavar="NAME", help="As thinksmith models lists them, a folder or a hub id. [default: as it says there]"
+        ),
+    ] = "",
     n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many problems.")] = 300,
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="Attempts at each problem.")] = 1,
     temperature: Annotated[float, typer.Option(min=0, metavar="T", help="0 takes the likeliest token.")] = 1.0,
@@ -39,10 +42,12 @@ def evaluate(
 ) -> None:
     """Measure a model: accuracy with its interval. An interrupted run goes on where it stopped."""
     import asyncio
+    import os
 
     from thinksmith.cli.interrupt import Interrupted
     from thinksmith.cli.screen import console
     from thinksmith.engines import open_engine
+    from thinksmith.engines.remote.settings import default_model
     from thinksmith.errors import UserError
     from thinksmith.evaluate.evaluate import evaluate as run
     from thinksmith.problems.load import load_checked
@@ -51,6 +56,7 @@ def evaluate(
 
     if report and report.is_dir():  # told before an hour is spent on what could not be written
         raise UserError(f"the report {report} is a folder: name a file in it, such as {report / 'report.html'}")
+    model = model or default_model(os.environ)
     loaded = load_checked(problems, n, split=split, seed=seed)
     if loaded.findings:
         unusable = f"{len(loaded.findings)} of {len(loaded.problems)} gold answers cannot be verified"

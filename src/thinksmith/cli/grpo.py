@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thinksmith.cli.unsafe import UnsafeCode
+from thinksmith.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from thinksmith.training.ranks import Ranks
     from thinksmith.training.rl.run import Result
 
+Overrides = dict[str | tuple[str, ...], Any]
 _KEPT = "interrupted; finished steps are kept: the same command with --out {folder} goes on from the last checkpoint"
 
 
@@ -24,36 +28,79 @@ def grpo(
     steps: Annotated[int | None, typer.Option(help="How many steps.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of problems and sampling.")] = None,
+    changed: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as rollout.prompts=8.")
+    ] = None,
+    track: Annotated[
+        list[str] | None, typer.Option(help="Also send each step to tensorboard, wandb or trackio.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; a stopped run in it is resumed.")] = None,
     unsafe_code: UnsafeCode = False,
 ) -> None:
     """Train with GRPO and measure before and after on held-out problems. Stopped, it resumes with the same --out."""
-    overrides = {"model": model, "problems": problems, "steps": steps, "training.lr": lr, "seed": seed}
-    result = train(recipe, overrides, out)
-    _print_next(result)
+    overrides: Overrides = {
+        "model": model,
+        "problems": problems,
+        "steps": steps,
+        "training.lr": lr,
+        "seed": seed,
+        "track": track,
+    }
+    overrides |= dict(_pair(each) for each in changed or ())
+    from thinksmith.training.ranks import EndedElsewhere, opened
+
+    try:
+        with opened() as ranks:
+            result = train(recipe, overrides, out, ranks)
+    except EndedElsewhere:
+        raise typer.Exit(1) from None
+    if ranks.first:
+        _print_next(result)
 
 
-def train(recipe: str, overrides: dict[str, Any], out: Path | None) -> Result:
-    """Run the recipe under a live display and print what came of it."""
+def _pair(text: str) -> tuple[tuple[str, ...], Any]:
+    """KEY=VALUE as TOML has it; a plain word is a text."""
+    key, equals, value = text.partition("=")
+    try:
+        if not equals:
+            raise ValueError
+        path, inner = [], tomllib.loads(f"{key} = 0")
+        while isinstance(inner, dict):
+            ((name, inner),) = inner.items()
+            path.append(name)
+    except (tomllib.TOMLDecodeError, ValueError):
+        raise UserError(f"--set {text!r}: write KEY=VALUE, such as --set rollout.prompts=8") from None
+    try:
+        return tuple(path), tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return tuple(path), value.strip()
+
+
+def train(recipe: str, overrides: Overrides, out: Path | None, ranks: Ranks | None = None) -> Result:
+    """Run the recipe under a live display and print what came of it, on the first of the ranks."""
     from thinksmith.cli.interrupt import Interrupted
     from thinksmith.cli.live import Screen
     from thinksmith.cli.screen import console
     from thinksmith.recipes.load import find, load
     from thinksmith.store.store import Store
+    from thinksmith.training.ranks import ALONE
     from thinksmith.training.rl.recipe import GRPORecipe
     from thinksmith.training.rl.run import run
     from thinksmith.training.run_folder import new_folder
 
+    ranks = ranks or ALONE
     checked = load(recipe, GRPORecipe, overrides)
     source = find(recipe)
-    folder = out or (source.parent if source.name == "recipe.toml" else new_folder(source.stem))
+    named = out or (source.parent if source.name == "recipe.toml" else new_folder(source.stem))
+    folder = ranks.by_first(lambda: named)  # a new one is named for the time
     screen = console()
     try:
         with Store.open() as store, Screen(screen) as watcher:
-            result = run(checked, folder, store, watcher)
+            result = run(checked, folder, store, watcher, ranks)
     except KeyboardInterrupt:
         raise Interrupted(_KEPT.format(folder=folder)) from None
-    _print_result(screen, result)
+    if ranks.first:
+        _print_result(screen, result)
     return result
 
 
@@ -70,5 +117,6 @@ def _print_result(screen: Console, result: Result) -> None:
 
 def _print_next(result: Result) -> None:
     typer.echo(f"\nreport    {result.folder / 'report.html'}")
-    typer.echo(f"model     {result.folder / 'model'}")
+    saved = result.folder / "adapter"
+    typer.echo(f"model     {saved if saved.is_dir() else result.folder / 'model'}")
     typer.echo(f"traces    thinksmith traces {result.run_id} --wrong")

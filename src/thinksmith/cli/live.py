@@ -1,19 +1,23 @@
-"""What a training run looks like while it goes: a live panel on a terminal, a line every few steps elsewhere."""
+"""What a training run looks like while it goes: a live panel on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from thinksmith.evaluate.summary import Summary
     from thinksmith.records import Attempt
+    from thinksmith.training.rl.alarms import Alarm
     from thinksmith.training.rl.run import Stage
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -25,7 +29,8 @@ _TITLES = {
     "after": "3  Measuring again on the same problems",
 }
 # Metric, its name for people, how it is written, and the range of its sparkline (None: the range seen so far).
-_ROWS: tuple[tuple[str, str, str, float | None], ...] = (
+_Rows = tuple[tuple[str, str, str, float | None], ...]
+_LINE: _Rows = (  # what a line tells, where there is no terminal
     ("reward", "reward", "{:.2f}", 1.0),
     ("accuracy", "accuracy", "{:.0%}", 1.0),
     ("thinking_tokens", "thinking tokens", "{:.0f}", None),
@@ -33,6 +38,21 @@ _ROWS: tuple[tuple[str, str, str, float | None], ...] = (
     ("rollout_tokens_per_s", "rollout tokens/s", "{:,.0f}", None),
     ("train_tokens_per_s", "training tokens/s", "{:,.0f}", None),
 )
+_PANEL: _Rows = (
+    *_LINE[:2],
+    ("held_out_accuracy", "held-out accuracy", "{:.0%}", 1.0),
+    *_LINE[2:4],
+    ("truncated_share", "cut off", "{:.0%}", 1.0),
+    ("frac_reward_zero_std", "dead groups", "{:.0%}", 1.0),
+    ("entropy", "entropy", "{:.3f}", None),
+    ("kl", "KL to the reference", "{:.4f}", None),
+    ("grad_norm", "gradient norm", "{:.3g}", None),
+    *_LINE[4:],
+)
+_PHASES = {"rollout": "█", "verify": "▓", "train": "▒", "save": "░", "evaluate": "▚", "other": "·"}
+_PHASE_STYLES = {"rollout": "cyan", "verify": "magenta", "train": "green", "save": "yellow", "evaluate": "blue"}
+_ALARMS_SHOWN = 4
+_PACE_OVER = 20  # steps by whose pace the time left is told
 
 
 class Screen:
@@ -41,9 +61,11 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.history: list[dict[str, float]] = []
+        self.alarms: list[Alarm] = []
         self._stage: Stage = "before"
         self._total = self._done = self._correct = self._cut = self._unanswered = 0
         self._began = self._told = 0.0
+        self._ends: deque[float] = deque(maxlen=_PACE_OVER + 1)  # when the last steps ended
         self._live: Live | None = None
 
     def __enter__(self) -> Screen:
@@ -57,6 +79,8 @@ class Screen:
         self._stage, self._total, self._began = stage, total, time.monotonic()
         self._done = self._correct = self._cut = self._unanswered = 0
         self._told = self._began
+        self._ends.clear()
+        self._ends.append(self._began)
         self.console.print(Text(f"\n{_TITLES[stage]}", "bold"))
         if self.console.is_terminal:
             self._live = Live(self._picture(), console=self.console, refresh_per_second=8, transient=False)
@@ -72,8 +96,21 @@ class Screen:
     def step(self, metrics: dict[str, float]) -> None:
         self._done = int(metrics["step"])
         self.history.append(metrics)
-        parts = [f"{name} {form.format(metrics[key])}" for key, name, form, _ in _ROWS]
+        self._ends.append(time.monotonic())
+        parts = [f"{name} {form.format(metrics[key])}" for key, name, form, _ in _LINE if key in metrics]
         self._show(f"   step {self._done}/{self._total}  " + "  ".join(parts))
+        if not self._live and "held_out_accuracy" in metrics:
+            self.console.print(
+                f"   held-out accuracy {metrics['held_out_accuracy']:.1%} {_interval(metrics)} after step {self._done}"
+            )
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Shown under the panel as long as it is among the last; a line of its own where there is no terminal."""
+        self.alarms.append(alarm)
+        if self._live:
+            self._live.update(self._picture())
+        else:
+            self.console.print(Text("   ") + _alarm_text(alarm))
 
     def summary(self, summary: Summary) -> None:
         self._stop()
@@ -95,16 +132,39 @@ class Screen:
 
     def _picture(self) -> Any:
         seconds = time.monotonic() - self._began
-        filled = _WIDTH * self._done // max(self._total, 1)
+        filled = min(_WIDTH, _WIDTH * self._done // max(self._total, 1))
         bar = Text.assemble("   ", ("━" * filled, "green"), ("━" * (_WIDTH - filled), "dim"), f"  {seconds:.0f} s")
         if self._stage != "training":
             return Group(bar, Text(self._progress_text()))
+        parts: list[Any] = [bar, Text(f"   {self._place()}", "dim"), self._table()]
+        if phases := phase_shares(self.history):
+            parts.append(phase_bar(phases))
+        parts += [Padding(_alarm_text(alarm), (0, 0, 0, 3)) for alarm in self.alarms[-_ALARMS_SHOWN:]]
+        return Group(*parts)
+
+    def _place(self) -> str:
+        """Where the run is: its step, the time left at the pace of the last steps, the memory that it took."""
+        parts = [f"step {self._done} of {self._total}"]
+        if self._done < self._total and len(self._ends) > 1:
+            pace = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
+            parts.append(f"about {duration(pace * (self._total - self._done))} left")
+        if memory := _values(self.history, "memory_gb"):
+            parts.append(f"memory {memory[-1]:.1f} GB")
+        return "   ".join(parts)
+
+    def _table(self) -> Table:
+        """A row for each number that the run has; before the first step those that every run has."""
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for key, name, form, top in _ROWS:
-            values = [row[key] for row in self.history]
+        for key, name, form, top in _PANEL:
+            values = _values(self.history, key)
+            if not values and (self.history or (key, name, form, top) not in _LINE):
+                continue
+            line = Text(sparkline([value for value in values if math.isfinite(value)], top), "cyan")
+            if key == "held_out_accuracy":
+                line.append("  " + _interval([row for row in self.history if key in row][-1]), "default")
             last = form.format(values[-1]) if values else "–"
-            table.add_row("  " + name, Text(last, "bold", justify="right"), Text(sparkline(values, top), "cyan"))
-        return Group(bar, Text(f"   step {self._done} of {self._total}", "dim"), table)
+            table.add_row("  " + name, Text(last, "bold", justify="right"), line)
+        return table
 
     def _stop(self) -> None:
         if self._live:
@@ -120,5 +180,51 @@ def sparkline(values: list[float], top: float | None, width: int = _WIDTH) -> st
         return ""
     low, high = (0.0, top) if top is not None else (min(shown), max(shown))
     span = (high - low) or 1.0
-    scaled = (int((value - low) / span * (len(_BLOCKS) - 1) + 0.5) for value in shown)
-    return "".join(_BLOCKS[min(max(index, 0), len(_BLOCKS) - 1)] for index in scaled)
+    # Shares are cut to 0..1 before they are whole numbers: what is far beyond is infinite, or no number.
+    shares = (min(max((value - low) / span, 0.0), 1.0) for value in shown)
+    return "".join(_BLOCKS[int(share * (len(_BLOCKS) - 1) + 0.5)] for share in shares if share == share)
+
+
+def _values(history: list[dict[str, float]], key: str) -> list[float]:
+    return [row[key] for row in history if key in row]
+
+
+def _interval(row: dict[str, float]) -> str:
+    """What stands beside a held-out accuracy, which is never told alone: its interval and on how many problems."""
+    low, high, problems = (row.get(f"held_out_{name}", math.nan) for name in ("low", "high", "n"))
+    return f"[{low:.1%}, {high:.1%}] (95 %, {problems:.0f} problems)"
+
+
+def _alarm_text(alarm: Alarm) -> Text:
+    return Text(f"{'stopped' if alarm.stop else 'warning'}: {alarm.text}", "bold red" if alarm.stop else "yellow")
+
+
+def duration(seconds: float) -> str:
+    """Roughly, for people: "89 s", "12 min", "1 h 30 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def phase_shares(history: list[dict[str, float]]) -> dict[str, float]:
+    """The share of each phase in the time of all steps so far; {} where no time is known."""
+    spent = {name: max(sum(_values(history, f"{name}_seconds")), 0.0) for name in _PHASES if name != "other"}
+    spent["other"] = max(sum(_values(history, "seconds")) - sum(spent.values()), 0.0)
+    whole = sum(spent.values())
+    if not 0 < whole < math.inf:
+        return {}
+    return {name: seconds / whole for name, seconds in spent.items()}
+
+
+def phase_bar(shares: dict[str, float]) -> Text:
+    """One bar of `_WIDTH` cells, and below it what each sign stands for; phases below half a percent are not named."""
+    bar, legend = Text("   "), Text("   ")
+    reached = 0.0
+    for name, share in shares.items():
+        cells = round(_WIDTH * (reached + share)) - round(_WIDTH * reached)
+        reached += share
+        bar.append(_PHASES[name] * cells, _PHASE_STYLES.get(name, "dim"))
+        if share >= 0.005:
+            legend.append(_PHASES[name], _PHASE_STYLES.get(name, "dim")).append(f" {name} {share:.0%}  ", "dim")
+    return Text("\n").join([bar, legend])

@@ -15,7 +15,24 @@ from typing import Annotated
 import typer
 
 from thinksmith import __version__
-from thinksmith.cli import ask, audit, doctor, eval, export, fit, grpo, problems, quickstart, runs, traces, verify
+from thinksmith.cli import (
+    ask,
+    audit,
+    chat,
+    convert,
+    doctor,
+    eval,
+    export,
+    fit,
+    grpo,
+    models,
+    problems,
+    quickstart,
+    race,
+    runs,
+    traces,
+    verify,
+)
 from thinksmith.cli.interrupt import Interrupted
 from thinksmith.errors import UserError
 
@@ -32,6 +49,8 @@ app = typer.Typer(
 
 app.command("quickstart")(quickstart.quickstart)
 app.command("ask")(ask.ask)
+app.command("chat")(chat.chat)
+app.command("race")(race.race)
 app.command("audit")(audit.audit)
 app.command("problems")(problems.problems)
 app.command("verify")(verify.verify)
@@ -41,6 +60,8 @@ app.command("grpo")(grpo.grpo)
 app.command("runs")(runs.runs)
 app.command("traces")(traces.traces)
 app.command("export")(export.export)
+app.command("convert")(convert.convert)
+app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
 
 

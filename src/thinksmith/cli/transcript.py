@@ -35,6 +35,13 @@ class Transcript:
         if self._part:
             self._put("\n")
 
+    def again(self) -> None:
+        """What was written is void: a broken connection made the engine begin anew. It stays to be read, closed off."""
+        if self._part == "thinking" and self._tagged:
+            self._put("\n</think>")
+        self.end()
+        self._part = None
+
     def _turn_to(self, part: Part) -> None:
         """Between thinking and answer stands an empty line, and the tags where there are any."""
         if self._part == "thinking":

@@ -12,7 +12,7 @@ from thinksmith.cli.unsafe import UnsafeCode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thinksmith.evaluate.recorded import Recorded
+    from thinksmith.problems.recorded import Recorded
     from thinksmith.records import Verdict
 
 _NOT_CORRECT = 1
@@ -103,7 +103,7 @@ def _verify_file(spec: str, kind: str, out: Path | None) -> None:
     from thinksmith.cli.progress import progress
     from thinksmith.cli.screen import console, print_table
     from thinksmith.errors import UserError
-    from thinksmith.evaluate.recorded import read_recorded
+    from thinksmith.problems.recorded import read_recorded
     from thinksmith.problems.rows import SUFFIXES
     from thinksmith.problems.spec import parse_spec
     from thinksmith.verify import verify_all

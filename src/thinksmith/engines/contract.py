@@ -30,9 +30,12 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed trace: text of the `thinking` or of the `answer`. The last delta carries the trace."""
+    """A piece of a streamed trace: text of the `thinking` or of the `answer`. The last delta carries the trace.
 
-    part: Literal["thinking", "answer", "done"]
+    `reset` takes back all that came before: an endpoint's stream broke, and what it was asked again began otherwise.
+    """
+
+    part: Literal["thinking", "answer", "reset", "done"]
     text: str = ""
     trace: Trace | None = None
 

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from thinksmith import __version__
 from thinksmith.errors import UserError
-from thinksmith.evaluate.charts import Chart, Curves, Row, draw
+from thinksmith.evaluate.charts import MOST_LINES, SERIES, Chart, Curves, Row, draw
 from thinksmith.evaluate.stats import Accuracy, Difference
 from thinksmith.evaluate.summary import Summary
 from thinksmith.evaluate.trace_view import Pair, pair_of
@@ -26,6 +26,14 @@ from thinksmith.records import Attempt
 CURVES = (
     Curves("Reward", {"reward": "mean reward"}, ".2f", "mean over the rollouts of a step"),
     Curves("Accuracy of the rollouts", {"accuracy": "accuracy"}, ".0%", "on training problems, sampled"),
+    Curves(
+        "Held-out accuracy",
+        {"held_out_accuracy": "accuracy"},
+        ".0%",
+        "with its 95 % interval; these problems are not trained on",
+        band=("held_out_low", "held_out_high"),
+        smooth=False,
+    ),
     Curves("Thinking tokens", {"thinking_tokens": "mean thinking tokens"}, "d", "mean per rollout"),
     Curves(
         "Habits of thought",
@@ -34,19 +42,48 @@ CURVES = (
         "share of the rollouts",
     ),
     Curves(
+        "Cut off or unanswered",
+        {"truncated_share": "truncated", "no_answer_share": "no answer"},
+        ".0%",
+        "share of the rollouts",
+    ),
+    Curves("Dead groups", {"frac_reward_zero_std": "dead"}, ".0%", "their rewards are equal: they teach nothing"),
+    Curves("Entropy", {"entropy": "entropy"}, "~g", "nats per token, of the policy"),
+    Curves(
+        "KL divergence",
+        {"kl": "from the reference", "drift": "from the sampled policy"},
+        "~g",
+        "nats per token",
+        unless_zero=True,
+    ),
+    Curves(
+        "Clipped tokens",
+        {"clip_low_share": "at the lower bound", "clip_high_share": "at the upper"},
+        "~%",
+        "share of the trained",
+        unless_zero=True,
+    ),
+    Curves("Gradient norm", {"grad_norm": "gradient norm"}, "~g", "before clipping"),
+    Curves(
         "Speed",
         {"rollout_tokens_per_s": "rollout", "train_tokens_per_s": "training"},
         "~s",
         "tokens per second of each",
     ),
     Curves(
-        "Cut off or unanswered",
-        {"truncated_share": "truncated", "no_answer_share": "no answer"},
+        "Time by phase",
+        {
+            "rollout_seconds": "rollout",
+            "train_seconds": "training",
+            "verify_seconds": "verification",
+            "evaluate_seconds": "evaluation",
+            "save_seconds": "saving",
+        },
         ".0%",
-        "share of the rollouts",
+        stacked=True,
     ),
-    Curves("Gradient norm", {"grad_norm": "gradient norm"}, "~g", "before clipping"),
 )
+_PART = "reward/"  # what the keys of the rewards by name begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +186,7 @@ def training_report(
 ) -> Report:
     """The page of a training run: `rows` of its metrics.jsonl, the two evaluations, and attempts (before, after)."""
     sides = {"before": before, "after": after}
-    drawn = (draw(rows, curves) for curves in CURVES)
+    drawn = (draw(rows, curves) for curves in training_curves(rows))
     return Report(
         title=title,
         subtitle=model,
@@ -161,6 +198,16 @@ def training_report(
         pairs=tuple(pair_of(*example) for example in examples),
         facts=_facts({"Recipe": recipe, "Versions": versions}),
     )
+
+
+def training_curves(rows: Sequence[Row]) -> tuple[Curves, ...]:
+    """What is charted of a training run: `CURVES`, and after the reward its parts where it has several (the first five
+    that the rows name). A chart without data is not drawn."""
+    parts = list(dict.fromkeys(key for row in rows for key in row if key.startswith(_PART)))[:MOST_LINES]
+    if len(parts) < 2:
+        return CURVES
+    names = {key: key.removeprefix(_PART).replace("_", " ") for key in parts}
+    return (CURVES[0], Curves("Rewards by name", names, ".2f", "before their weights"), *CURVES[1:])
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -195,7 +242,7 @@ def render_report(path: Path, report: Report) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = pages.get_template("report.html").render(report=report, version=__version__)
+    html = pages.get_template("report.html").render(report=report, series=SERIES, version=__version__)
     unfinished = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

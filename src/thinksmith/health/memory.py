@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from thinksmith.fit.memory.free import available_bytes, memory_bytes
+from thinksmith.fit.memory.free import available_bytes, meminfo, memory_bytes
 from thinksmith.health.finding import Finding, memory_size
 
 LITTLE = 2**30
@@ -32,7 +32,7 @@ class Memory:
 
 def memory(root: Path = Path("/")) -> Memory:
     """This machine's; `root` is where `proc` and `sys` lie."""
-    said, total = _meminfo(root), memory_bytes(root)
+    said, total = meminfo(root), memory_bytes(root)
     return Memory(
         machine=said.get("MemTotal", total),
         total=total,
@@ -84,15 +84,6 @@ def _huge_pages(found: Memory) -> list[Finding]:
         value += f"; {memory_size(found.reserved)} reserved, which no model can use"
         return [Finding("memory", "huge pages", value, "note", remedy)]
     return [Finding("memory", "huge pages", value)]
-
-
-def _meminfo(root: Path) -> dict[str, int]:
-    try:
-        lines = (root / "proc/meminfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    parts = [line.replace(":", " ").split() for line in lines]
-    return {part[0]: int(part[1]) * 1024 for part in parts if len(part) > 1 and part[1].isdecimal()}
 
 
 def _transparent(root: Path) -> str:

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from thinksmith.errors import UserError, one_line
+from thinksmith.policy.load import plain_name
 from thinksmith.policy.policy import Policy
 
 NAME = "default"  # peft's name of an adapter that has none
@@ -108,6 +109,9 @@ def save_adapter(policy: Policy, folder: str | Path) -> None:
     folder = Path(folder)
     config = copy.copy(policy.model.peft_config[NAME])
     config.inference_mode = True  # as peft saves it
+    # So that the adapter can be loaded by its folder alone, from wherever.
+    name = plain_name(policy.base)
+    config.base_model_name_or_path = str(Path(name).absolute()) if Path(name).is_dir() else name
     config.target_modules = sorted(config.target_modules)
     weights = {_file_name(name): weight.detach().cpu().contiguous() for name, weight in _weights(policy).items()}
     try:

@@ -46,10 +46,14 @@ def load_policy(name: str, device: str | None = None, dtype: str | None = None, 
     `quantize`: `int8` or `int4` holds the weights of the decoder's linear layers in that, by torchao (the extra
     `quant`); they can be sampled and scored but not trained, except through an adapter.
 
+    The folder of an adapter (peft's format) is its model, as its config names it, with the adapter on.
+
     Raises UserError for whatever cannot be loaded.
     """
     place = _device(device)
-    plain, said = _taken_apart(name)
+    plain, said = taken_apart(name)
+    if _is_adapter(Path(plain)):
+        return _adapted(name, Path(plain), device, said.get("dtype", dtype), said.get("quantize", quantize))
     for kind, given in (("dtype", dtype), ("quantize", quantize)):
         if given and said.get(kind, given) != given:
             raise UserError(f"model {name} says {said[kind]} and {kind}={given!r} another: leave one out")
@@ -74,10 +78,42 @@ def load_policy(name: str, device: str | None = None, dtype: str | None = None, 
     return Policy(model, tokenizer, name)
 
 
-def _taken_apart(name: str) -> tuple[str, dict[str, str]]:
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _adapted(name: str, folder: Path, device: str | None, dtype: str | None, quantize: str | None) -> Policy:
+    """The model that an adapter says it is of, with the adapter on."""
+    from thinksmith.policy.adapter import load_adapter
+
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    if not isinstance(base, str) or not base or _is_adapter(Path(base)):
+        raise UserError(f"adapter {name} does not say which model it is of: load that, and put it on by load_adapter")
+    policy = load_policy(base, device, dtype, quantize)
+    load_adapter(policy, folder)
+    policy.name = name  # `base` is that of the model
+    return policy
+
+
+def is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # too long a name, or a folder that may not be looked into
+        return False
+
+
+def plain_name(name: str) -> str:
+    """A model's name without what it says of how its weights are held. Raises UserError where it says two things."""
+    return taken_apart(name)[0]
+
+
+def taken_apart(name: str) -> tuple[str, dict[str, str]]:
     """A model's name without what it says of its weights, and that. Raises UserError where it says two things."""
     said: dict[str, str] = {}
-    while not Path(name).is_dir():
+    while not is_folder(Path(name)):
         plain, _, word = name.rpartition(":")
         kind = "quantize" if word in KINDS else "dtype" if word in (*DTYPES, "auto") else ""
         if not plain or not kind:
@@ -194,8 +230,6 @@ def _source(name: str) -> str:
 
 def _check_folder(name: str, folder: Path) -> None:
     """Say what a folder lacks before transformers goes looking for it elsewhere."""
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise UserError(f"folder {name} holds an adapter and no model: load its model, and put it on by load_adapter")
     if not (folder / "config.json").is_file():
         raise UserError(f"folder {name} holds no config.json: name a folder in Hugging Face format")
     if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):

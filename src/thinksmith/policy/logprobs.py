@@ -17,7 +17,7 @@ CHUNK_ELEMENTS = 1 << 24  # logits in one chunk: 64 MB in float32
 
 @dataclass(frozen=True, slots=True)
 class LogProbs:
-    """`logprobs_BT[b, t]` = log p(ids[b, t] | ids[b, :t]) in nats at temperature 1, 0 where it was not asked for.
+    """`logprobs_BT[b, t]` = log p(ids[b, t] | ids[b, :t]) in nats, 0 where it was not asked for.
 
     `entropy_BT`: of the distribution that position t was drawn from, in nats; None unless asked for.
     """
@@ -32,31 +32,58 @@ def sequence_logprobs(
     where_BT: torch.Tensor,
     *,
     entropy: bool = False,
+    temperature: float = 1.0,
     chunk_tokens: int | None = None,
 ) -> LogProbs:
     """Score the tokens at `where_BT` (bool; False at position 0, which has nothing before it) of `ids_BT` (int64).
 
     Sequences are padded on the right with any valid id. No attention mask is needed: in a causal model nothing before
     the padding sees it. Differentiable with respect to the weights, also through the entropy where it is asked for.
-    The softmax is taken in float32. `chunk_tokens` bounds the rows of logits that exist at one time.
+    The softmax is taken in float32, of the distribution sampled at `temperature`. `chunk_tokens` bounds the rows of
+    logits that exist at one time.
     """
     if bool(where_BT[:, 0].any()):
         raise ValueError("the first token of a sequence has no log-probability")
     hidden_BTD = model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
     hidden_ND = hidden_BTD[:, :-1][where_BT[:, 1:]]
     target_N = ids_BT[:, 1:][where_BT[:, 1:]]
+    found = score(model, hidden_ND, target_N, entropy=entropy, temperature=temperature, chunk_tokens=chunk_tokens)
+    logprobs_BT = _scatter(found.logprobs_N, where_BT)
+    return LogProbs(logprobs_BT, _scatter(found.entropy_N, where_BT) if found.entropy_N is not None else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """`logprobs_N` of given tokens in nats, `entropy_N` of what each was drawn from; None unless asked for."""
+
+    logprobs_N: torch.Tensor
+    entropy_N: torch.Tensor | None = None
+
+
+def score(
+    model: Any,
+    hidden_ND: torch.Tensor,
+    target_N: torch.Tensor,
+    *,
+    entropy: bool = False,
+    temperature: float = 1.0,
+    chunk_tokens: int | None = None,
+) -> Scores:
+    """Score tokens after the decoder's outputs `hidden_ND`, of the distribution sampled at `temperature`."""
     rows = chunk_tokens or max(1, CHUNK_ELEMENTS // model.get_output_embeddings().weight.shape[0])
     # Recomputation pays only if there is more than one chunk to save.
     saving = torch.is_grad_enabled() and len(target_N) > rows
     parts = []
     for hidden_CD, target_C in zip(torch.split(hidden_ND, rows), torch.split(target_N, rows), strict=True):
         if saving:
-            parts.append(checkpoint(_score, model, hidden_CD, target_C, entropy, use_reentrant=False))
+            parts.append(checkpoint(_score, model, hidden_CD, target_C, entropy, temperature, use_reentrant=False))
         else:
-            parts.append(_score(model, hidden_CD, target_C, entropy))
-    scores_N2 = torch.cat(parts) if parts else hidden_ND.new_zeros(0, 2, dtype=torch.float32)
-    logprobs_BT = _scatter(scores_N2[:, 0], where_BT)
-    return LogProbs(logprobs_BT, _scatter(scores_N2[:, 1], where_BT) if entropy else None)
+            parts.append(_score(model, hidden_CD, target_C, entropy, temperature))
+    if not parts:
+        nothing = hidden_ND.new_zeros(0, dtype=torch.float32)
+        return Scores(nothing, nothing if entropy else None)
+    logprobs_N = torch.cat([part[0] for part in parts])
+    return Scores(logprobs_N, torch.cat([part[1] for part in parts]) if entropy else None)
 
 
 def head_logits(model: Any, hidden_ND: torch.Tensor) -> torch.Tensor:
@@ -72,15 +99,51 @@ def head_logits(model: Any, hidden_ND: torch.Tensor) -> torch.Tensor:
     return logits_NV
 
 
-def _score(model: Any, hidden_CD: torch.Tensor, target_C: torch.Tensor, entropy: bool) -> torch.Tensor:
-    """Log-probability and entropy of each row, stacked in the last dimension (entropy 0 if not wanted)."""
+def _score(
+    model: Any, hidden_CD: torch.Tensor, target_C: torch.Tensor, entropy: bool, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability and entropy of each row (entropy 0 if not wanted)."""
     logits_CV = head_logits(model, hidden_CD)
-    total_C = logits_CV.logsumexp(-1)
-    logprobs_C = logits_CV.gather(-1, target_C[:, None])[:, 0] - total_C
-    if not entropy:
-        return torch.stack((logprobs_C, torch.zeros_like(logprobs_C)), -1)
-    mean_C = ((logits_CV - total_C[:, None]).exp() * logits_CV).sum(-1)
-    return torch.stack((logprobs_C, total_C - mean_C), -1)
+    if temperature != 1.0:
+        logits_CV = logits_CV / temperature
+    scored: tuple[torch.Tensor, torch.Tensor] = _LogSoftmax.apply(logits_CV, target_C, entropy)  # type: ignore[no-untyped-call]
+    return scored
+
+
+class _LogSoftmax(torch.autograd.Function):
+    """log p(target) and the entropy of each row of logits. Of tensors of their size it keeps the probabilities alone.
+
+    d log p(y) / d logit_v = [v = y] - p_v,  and  d H / d logit_v = -p_v (log p_v + H).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits_CV: torch.Tensor, target_C: torch.Tensor, entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        total_C = logits_CV.logsumexp(-1)
+        logprobs_C = logits_CV.gather(-1, target_C[:, None])[:, 0] - total_C
+        prob_CV = (logits_CV - total_C[:, None]).exp_()
+        entropy_C = torch.zeros_like(total_C)
+        if entropy:
+            # A token that cannot come (logit -inf) has no part in the entropy: 0 log 0 is 0.
+            entropy_C = total_C - (prob_CV * logits_CV).nan_to_num_(nan=0.0).sum(-1)
+        ctx.save_for_backward(prob_CV, target_C, entropy_C)
+        ctx.set_materialize_grads(False)
+        return logprobs_C, entropy_C
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> Any:
+        prob_CV, target_C, entropy_C = ctx.saved_tensors
+        logprob_grad_C, entropy_grad_C = grads
+        if logprob_grad_C is None:
+            logprob_grad_C = torch.zeros_like(entropy_C)
+        if entropy_grad_C is None:
+            grad_CV = prob_CV * -logprob_grad_C[:, None]
+        else:
+            surprise_CV = prob_CV.log().nan_to_num_(neginf=0.0).add_(entropy_C[:, None])
+            grad_CV = surprise_CV.mul_(-entropy_grad_C[:, None]).sub_(logprob_grad_C[:, None]).mul_(prob_CV)
+        grad_CV.scatter_add_(-1, target_C[:, None], logprob_grad_C[:, None])
+        return grad_CV, None, None
 
 
 def _scatter(values_N: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:

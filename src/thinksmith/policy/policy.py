@@ -30,13 +30,14 @@ class Policy:
 
     There is one copy of the weights: the local engine reads `model` while training updates it. Whoever changes the
     weights calls `touch`, so that `weights_hash` is computed anew. `adapter` is what `thinksmith.policy.adapter` notes
-    of the adapter that is on, beside its weights; empty where none is.
+    of the adapter that is on, beside its weights; empty where none is. `base` is the name of the model without it.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
+        self.base = name
         self.adapter = ""
         self._hash = ""
         self._touched = 0
@@ -118,10 +119,13 @@ class Policy:
         where_BT: torch.Tensor,
         *,
         entropy: bool = False,
+        temperature: float = 1.0,
         chunk_tokens: int | None = None,
     ) -> LogProbs:
         """Log-probabilities of given sequences; see `thinksmith.policy.logprobs.sequence_logprobs`."""
-        return sequence_logprobs(self.model, ids_BT, where_BT, entropy=entropy, chunk_tokens=chunk_tokens)
+        return sequence_logprobs(
+            self.model, ids_BT, where_BT, entropy=entropy, temperature=temperature, chunk_tokens=chunk_tokens
+        )
 
     def touch(self) -> None:
         """The weights have changed."""

@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -31,8 +31,9 @@ def find(name: str) -> Path:
     raise UserError(f"no recipe {name!r}: give a TOML file, a run folder, or one of: {shipped}")
 
 
-def load(name: str, model: type[RecipeModel], overrides: Mapping[str, Any] | None = None) -> RecipeModel:
-    """The checked recipe. `overrides` maps dotted keys (`training.lr`) to values; None values are ignored."""
+def load(name: str, model: type[RecipeModel], overrides: Mapping[Any, Any] | None = None) -> RecipeModel:
+    """The checked recipe. `overrides` maps keys, dotted (`training.lr`) or as their parts, to values; None values are
+    ignored."""
     path = find(name)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -44,11 +45,11 @@ def load(name: str, model: type[RecipeModel], overrides: Mapping[str, Any] | Non
         raise UserError(f"{path}: not valid TOML: {error}") from None
     for key, value in (overrides or {}).items():
         if value is not None:
-            _set(data, key.split("."), value)
+            _set(data, key.split(".") if isinstance(key, str) else list(key), value)
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error, model)}") from None
+        raise UserError(f"{path}: {_explain(error, model, data)}") from None
 
 
 def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -59,25 +60,65 @@ def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
     data[keys[-1]] = value
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first complaint as one line; for an unknown key, the nearest known one."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] != "extra_forbidden":
-        return f"{where}: {first['msg']}, got {first['input']!r}{more}"
-    known = _keys(model, first["loc"][:-1])
-    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
-    return f"unknown key {where!r}; {hint}{more}"
+def _explain(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> str:
+    """The first complaint as one line: with what the key's description says, or for an unknown key what was meant."""
+    errors = error.errors()
+    first = errors[0]
+    places = [_place(one["loc"], data) if one["type"] != "missing" else one["loc"] for one in errors]
+    where = ".".join(map(str, places[0]))
+    tops = {place for place in places if not any(place[:depth] in places for depth in range(1, len(place)))}
+    more = f" (and {len(tops) - 1} more)" if len(tops) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {where!r}; {_hint(model, first['loc'])}{more}"
+    table = _table(model, first["loc"][:-1])
+    field = table.model_fields.get(str(first["loc"][-1])) if table else None
+    why = f": {field.description}" if field and field.description else ""
+    return f"{where}: {first['msg']}, got {first['input']!r}{why}{more}"
 
 
-def _keys(model: type[BaseModel], table: tuple[int | str, ...]) -> list[str]:
-    for name in table:
-        inner = model.model_fields[str(name)].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    return list(model.model_fields)
+def _place(where: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
+    """As far as it leads into the data: of a value that may be of several types, pydantic also names the type."""
+    for depth, part in enumerate(where):
+        if not (part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)):
+            return where[:depth]
+        data = data[part]
+    return where
+
+
+def _hint(model: type[BaseModel], where: tuple[int | str, ...]) -> str:
+    """What was meant by an unknown key: one of its table, one of another table, or what other programs call so.
+
+    For the last, a model class may have `names_elsewhere`, a function from such a name to a sentence or None.
+    """
+    name = str(where[-1])
+    known = _keys(model, where[:-1])
+    if told := getattr(model, "names_elsewhere", lambda name: None)(name):
+        return str(told)
+    tables: list[tuple[str, ...]] = [(), *((table,) for table in model.model_fields)]
+    places = [".".join((*table, name)) for table in tables if name in _keys(model, table)]
+    if places:
+        return f"did you mean {places[0]!r}?"
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
+
+
+def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table at a path; none where there is no table."""
+    table = _table(model, path)
+    return list(table.model_fields) if table else []
+
+
+def _table(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model of the table at a path; of a table of tables (`dict[str, Model]`) the name below it may be any."""
+    found: Any = model
+    for name in path:
+        if get_origin(found) is dict:
+            found = get_args(found)[1]
+        elif isinstance(found, type) and issubclass(found, BaseModel) and str(name) in found.model_fields:
+            found = found.model_fields[str(name)].annotation
+        else:
+            return None
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 
 def to_toml(recipe: BaseModel) -> str:
@@ -102,4 +143,6 @@ def _value(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(name)} = {_value(item)}" for name, item in value.items()) + "}"
     return repr(value)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from thinksmith.errors import UserError
-from thinksmith.records import Attempt, Problem, Sampling, Trace, Verdict
+from thinksmith.records import Attempt, Problem, Sampling, Trace, Usage, Verdict
 
 Row = Mapping[str, Any]
 
@@ -107,6 +107,8 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
         "logprobs_type": logprobs_type,
         "forced": pack_ids(trace.forced) if trace.forced else None,
         "top_logprobs": None if trace.top_logprobs is None else canonical(trace.top_logprobs),
+        "notes": canonical(dict(attempt.notes)) if attempt.notes else None,
+        "usage": None if trace.usage is None else canonical(_shallow(trace.usage)),
     }
 
 
@@ -134,19 +136,26 @@ def attempt_from_row(row: Row) -> Attempt:
         error=row["error"],
         forced=unpack_ids(row["forced"] or b""),
         top_logprobs=_pairs(row["top_logprobs"] and json.loads(row["top_logprobs"])),
+        usage=_usage(row["usage"] and json.loads(row["usage"])),
     )
     verdict = Verdict(row["status"], _number(row["score"]), row["extracted"], row["reason"], row["judge"] or "")
-    return Attempt(problem, trace, verdict, row["sample"], row["strategy"])
+    notes = json.loads(row["notes"]) if row["notes"] else {}
+    return Attempt(problem, trace, verdict, row["sample"], row["strategy"], notes)
 
 
 def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
     """Every field of the record, nested as the records are, ready for `json.dumps`."""
     return {
         "problem": _shallow(attempt.problem) | {"meta": dict(attempt.problem.meta)},
-        "trace": _shallow(attempt.trace) | {"sampling": _shallow(attempt.trace.sampling)},
+        "trace": _shallow(attempt.trace)
+        | {
+            "sampling": _shallow(attempt.trace.sampling),
+            "usage": attempt.trace.usage and _shallow(attempt.trace.usage),
+        },
         "verdict": _shallow(attempt.verdict),
         "sample": attempt.sample,
         "strategy": attempt.strategy,
+        "notes": dict(attempt.notes),
     }
 
 
@@ -158,10 +167,18 @@ def attempt_from_json(value: Row) -> Attempt:
     trace["token_ids"], trace["prompt_ids"] = tuple(trace["token_ids"]), tuple(trace["prompt_ids"])
     trace["logprobs"] = None if trace["logprobs"] is None else tuple(trace["logprobs"])
     trace["forced"], trace["top_logprobs"] = tuple(trace.get("forced", ())), _pairs(trace.get("top_logprobs"))
-    return Attempt(Problem(**problem), Trace(**trace), Verdict(**value["verdict"]), value["sample"], value["strategy"])
+    trace["usage"] = _usage(trace.get("usage"))
+    return Attempt(
+        Problem(**problem),
+        Trace(**trace),
+        Verdict(**value["verdict"]),
+        value["sample"],
+        value["strategy"],
+        dict(value.get("notes", {})),
+    )
 
 
-def _shallow(record: Problem | Trace | Verdict | Sampling) -> dict[str, Any]:
+def _shallow(record: Problem | Trace | Verdict | Sampling | Usage) -> dict[str, Any]:
     """Fields by name. `dataclasses.asdict` would walk through every token id."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
@@ -172,6 +189,10 @@ def _prompt(value: Any) -> Any:
 
 def _sampling(value: Mapping[str, Any]) -> Sampling:
     return Sampling(**{**value, "stop": tuple(value["stop"]), "stop_ids": tuple(value.get("stop_ids", ()))})
+
+
+def _usage(value: Mapping[str, Any] | None) -> Usage | None:
+    return None if value is None else Usage(**{**value, "notes": tuple(value["notes"])})
 
 
 def _pairs(value: Any) -> tuple[tuple[tuple[int, float], ...], ...] | None:

@@ -109,7 +109,7 @@ def _parquet_schema() -> Any:
     import pyarrow as pa
 
     texts = "run_id problem_id prompt gold kind meta strategy status extracted reason judge model sampling finish "
-    texts += "error thinking answer thinking_status opened completion"
+    texts += "error thinking answer thinking_status opened completion notes usage"
     counts = "id sample thinking_tokens answer_tokens prompt_tokens"
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
     columns = {name: pa.string() for name in texts.split()}
@@ -123,14 +123,19 @@ def _parquet_schema() -> Any:
 
 
 def _flat(stored: StoredAttempt) -> dict[str, Any]:
-    """One row. `meta` and `sampling` are JSON texts; a lone surrogate, which Parquet cannot hold, becomes U+FFFD."""
+    """One row. `meta`, `sampling`, `notes` and `usage` are JSON texts.
+
+    A lone surrogate, which Parquet cannot hold, becomes U+FFFD.
+    """
     record = attempt_to_json(stored.attempt)
     problem, trace, verdict = record["problem"], record["trace"], record["verdict"]
     gold, prompt = problem.pop("answer"), problem.pop("prompt")
     row = {"id": stored.id, "run_id": stored.run_id, "made": stored.made, "problem_id": problem.pop("id"), "gold": gold}
     row |= problem | trace | verdict | {"sample": record["sample"], "strategy": record["strategy"]}
     row |= {"prompt": prompt if isinstance(prompt, str) else None}
-    row |= {"meta": canonical(problem["meta"]), "sampling": canonical(trace["sampling"])}
+    texts = {"meta": problem["meta"], "sampling": trace["sampling"], "notes": record["notes"]}
+    row |= {name: canonical(value) for name, value in texts.items()}
+    row["usage"] = trace["usage"] and canonical(trace["usage"])
     if trace["top_logprobs"] is not None:
         row["top_logprobs"] = [[{"id": i, "logprob": p} for i, p in each] for each in trace["top_logprobs"]]
     row = {key: _utf8(value) if isinstance(value, str) else value for key, value in row.items()}

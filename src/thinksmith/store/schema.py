@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 5
 """Raised by one whenever a table changes. A store of a higher version is refused, one of a lower is upgraded."""
 
 _AWKWARD = re.compile("[\x00\u241b\ud800-\udfff]")
@@ -149,10 +149,12 @@ attempts = Table(
     Column("forced", LargeBinary),  # int32, little-endian; NULL where the engine forced nothing
     Column("top_logprobs", AnyText),  # JSON: for each token the likeliest [id, log-probability] pairs
     Column("judge", AnyText),  # the model whose verdict it is; NULL for a rule's
+    Column("notes", AnyText),  # JSON; NULL for none
+    Column("usage", AnyText),  # JSON; NULL where no endpoint answered
     UniqueConstraint("run_id", "problem_id", "sample", name="attempts_once"),
     # Covers the counts of a run and the orders by length, so none of them touches the traces.
     Index("attempts_by_status", "run_id", "status", "tokens"),
 )
 
 # The columns of `attempts` that came with a version. New ones take NULL, so older rows stay as they are.
-ADDED = {2: ("forced", "top_logprobs"), 3: ("judge",)}
+ADDED = {2: ("forced", "top_logprobs"), 3: ("judge",), 4: ("notes",), 5: ("usage",)}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from thinksmith.fit.rounding import round_up
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -33,19 +35,16 @@ class Example:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """input_ids_BT is padded on the right; completion_BT marks (True) the completion's tokens that are learnt; indices
-    tells which example each row is."""
+    tells which example each row is; `tokens` are those that are no padding."""
 
     input_ids_BT: Tensor
     completion_BT: Tensor
     indices: tuple[int, ...]
+    tokens: int
 
 
 # Lengths are rounded up to this many tokens: kernels are prepared per shape, and a few shapes serve all batches.
 LENGTH_STEP = 16
-
-
-def round_up(n: int, step: int) -> int:
-    return -(-n // step) * step
 
 
 def pad(examples: Sequence[Example], indices: Sequence[int], pad_id: int) -> Batch:
@@ -58,7 +57,7 @@ def pad(examples: Sequence[Example], indices: Sequence[int], pad_id: int) -> Bat
         input_ids_BT[b, : row.tokens] = torch.tensor(row.prompt_ids + row.completion_ids)
         completion_BT[b, len(row.prompt_ids) : row.tokens] = True
         completion_BT[b, [len(row.prompt_ids) + position for position in row.given]] = False
-    return Batch(input_ids_BT, completion_BT, tuple(indices))
+    return Batch(input_ids_BT, completion_BT, tuple(indices), sum(row.tokens for row in rows))
 
 
 def micro_batches(examples: Sequence[Example], pad_id: int, tokens: int) -> Iterator[Batch]:

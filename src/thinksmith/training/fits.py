@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -15,8 +15,6 @@ from thinksmith.fit.shapes.configs import shape_of
 from thinksmith.fit.shapes.shape import Shape
 from thinksmith.fit.speed.device import Device, Kind
 from thinksmith.policy.policy import Policy
-from thinksmith.records import Problem
-from thinksmith.training.rl.recipe import GRPORecipe
 
 SURE = 0.9  # a refusal must not be wrong: the estimate may be 10 % too high
 GB = 1e9
@@ -49,19 +47,13 @@ def check_fits(policy: Policy, training: Training, free: int | None = None) -> N
     )
 
 
-def grpo_training(policy: Policy, recipe: GRPORecipe, problems: Sequence[Problem]) -> Training:
-    """What a recipe comes to, with the longest prompt of `problems`."""
-    longest = max(problems, key=lambda problem: len(problem.text))
-    return Training(
-        method="grpo",
-        tuning="lora" if policy.adapter else "full",
-        precision="fp32" if policy.model.dtype.itemsize > 2 else "bf16",
-        prompts=recipe.rollout.prompts,
-        num_generations=recipe.rollout.num_generations,
-        prompt_tokens=len(policy.render(longest.messages).ids),
-        max_tokens=recipe.rollout.max_tokens,
-        micro_tokens=recipe.training.micro_tokens,
-    )
+def fits(policy: Policy, training: Training, share: float = 1.0) -> bool:
+    """Does the training need at most this share of what is free? Yes where the config says too little to tell."""
+    try:
+        shape = shape_of(policy.model.config.to_dict(), policy.name)
+    except UserError:
+        return True
+    return _more(shape, training, _device(policy)) <= share * free_bytes(policy.device)
 
 
 def map_blocks(place: torch.device) -> bool:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from thinksmith import __version__
 from thinksmith.errors import UserError
 from thinksmith.recipes.load import to_toml
+from thinksmith.training.durable import replacing
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy")
 
@@ -39,7 +40,7 @@ def open_folder(folder: Path, recipe: BaseModel, facts: dict[str, Any]) -> None:
         if path.exists():
             if path.read_bytes() != text.encode():
                 raise UserError(f"{folder} holds a run of another recipe; name another folder, or resume it as it was")
-            if _weights(folder) not in (None, facts.get("weights_hash")):
+            if read_facts(folder).get("weights_hash", facts.get("weights_hash")) != facts.get("weights_hash"):
                 model = facts.get("model", "the model")
                 raise UserError(
                     f"{folder} holds a run that began from other weights than {model} has now; name another"
@@ -53,12 +54,18 @@ def open_folder(folder: Path, recipe: BaseModel, facts: dict[str, Any]) -> None:
         raise UserError(f"cannot write the run folder {folder}: {error.strerror}; name another with --out") from None
 
 
-def _weights(folder: Path) -> str | None:
-    """The hash of the weights that the folder's run began from; None where it cannot be told."""
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What `open_folder` noted when the run began; nothing where that cannot be read."""
+    return read_json(folder / "facts.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of the run folder; nothing where there is none that can be read."""
     try:
-        return str(json.loads((folder / "facts.json").read_text(encoding="utf-8"))["weights_hash"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -67,6 +74,5 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Replace the file: a process that is killed leaves the old one or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(text.encode())
-    part.replace(path)
+    with replacing(path) as file:
+        file.write(text.encode())

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thinksmith.fit.rounding import round_up
 from thinksmith.training import checkpoint
-from thinksmith.training.batches import Batch, Example, micro_batches, round_up
-from thinksmith.training.optimizer import OptimizerName, Optimizers, warmup_stable_decay
+from thinksmith.training.batches import Batch, Example, micro_batches
+from thinksmith.training.optimizer import OptimizerName, Optimizers, lr_factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def sft(
         began = time.perf_counter()
         examples = source(step)
         loss, grad_norm = _accumulate(model, decoder, examples, config, pad_id)
-        optimizers.step(warmup_stable_decay(step, config.steps, config.warmup, config.decay))
+        optimizers.step(lr_factor("trapezoid", step, config.steps, config.warmup, config.decay))
         seconds = time.perf_counter() - began
         on_step(SFTStep(step + 1, loss, sum(e.tokens for e in examples), grad_norm, seconds))
         if folder and config.save_every and (step + 1) % config.save_every == 0:

@@ -14,7 +14,7 @@ from itertools import accumulate, islice, repeat
 
 import torch
 
-from thinksmith.engines.local.cache import BLOCK, blocks_for, round_up
+from thinksmith.engines.local.cache import BLOCK, blocks_for
 from thinksmith.engines.local.memory import out_of_memory
 from thinksmith.engines.local.native.road import NativeRoad
 from thinksmith.engines.local.prompts import PIECE, PrefixStore, Prompt
@@ -24,6 +24,7 @@ from thinksmith.engines.local.sampler import Drawn
 from thinksmith.engines.local.slots import Slots
 from thinksmith.fit.memory.free import free_bytes
 from thinksmith.fit.memory.inference import local_token_numbers
+from thinksmith.fit.rounding import round_up
 from thinksmith.policy.policy import Policy
 
 STALL = 1024  # tokens of prompts that are written between two steps while rows are decoded

@@ -20,10 +20,6 @@ RESERVED = 2
 ALIGNMENT = 64  # bytes: a vector never lies across two lines of a cache
 
 
-def round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
-
-
 def blocks_for(tokens: int) -> int:
     return -(-tokens // BLOCK)
 

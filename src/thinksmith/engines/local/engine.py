@@ -8,8 +8,10 @@ decode loop is not held up by text.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 import warnings
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
@@ -30,6 +32,7 @@ from thinksmith.thinking import Piece
 
 SLOTS = 256
 LINGER = 1.0  # seconds that the thread waits for more before it ends
+_RUNNING: weakref.WeakSet[LocalEngine] = weakref.WeakSet()  # whose thread was started
 
 
 class LocalEngine:
@@ -145,13 +148,16 @@ class LocalEngine:
 
     def close(self) -> None:
         """The same for callers without an event loop."""
+        self._stop()
+        self._batch.release()
+
+    def _stop(self) -> None:
         with self._changed:
             self._closed = True
             thread = self._thread
             self._changed.notify_all()
         if thread is not None:
             thread.join()
-        self._batch.release()
 
     def release(self) -> None:
         """Give the cache's memory back until the next request; for before a backward pass. Nothing may be running."""
@@ -208,6 +214,7 @@ class LocalEngine:
             if self._inbox and self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="thinksmith-engine", daemon=True)
                 self._thread.start()
+                _RUNNING.add(self)
             self._changed.notify_all()
 
     @torch.no_grad()  # not inference_mode: its tensors would poison training if a model kept one
@@ -321,6 +328,14 @@ class LocalEngine:
     def _count_off(self, rows: int) -> None:
         with self._changed:
             self._pending -= rows
+
+
+@atexit.register
+def _stop_all() -> None:
+    """End the threads before Python does. A thread that comes back from torch into an interpreter that is ending is
+    unwound through C++ that may not throw, and the process aborts: "terminate called without an active exception"."""
+    for engine in list(_RUNNING):
+        engine._stop()
 
 
 def check_sampling(sampling: Sampling) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from thinksmith.engines.local.cache import round_up
 from thinksmith.engines.local.memory import out_of_memory
+from thinksmith.fit.rounding import round_up
 
 WARM_UP = 2  # runs before the recording: libraries choose their kernels and allocate what they keep
 FINE = 8  # blocks: buckets are multiples of it, and of a quarter of the next power of two

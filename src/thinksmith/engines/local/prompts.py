@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thinksmith.engines.local.cache import BLOCK, Pool, blocks_for, round_up
+from thinksmith.engines.local.cache import BLOCK, Pool, blocks_for
+from thinksmith.fit.rounding import round_up
 
 if TYPE_CHECKING:
     from thinksmith.engines.local.rows import Row

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from thinksmith.engines.local.cache import PADDING, round_up
+from thinksmith.engines.local.cache import PADDING
 from thinksmith.engines.local.rows import Row
 from thinksmith.engines.local.sampler import Rules, row_key
+from thinksmith.fit.rounding import round_up
 from thinksmith.policy.policy import Policy
 
 ENTRIES = 8  # a table grows by so many blocks, or by half

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from thinksmith.fit.answers.sheet import Sheet, Table, rate, size
+from thinksmith.fit.answers.sheet import Bar, Sheet, Table, rate, size
 from thinksmith.fit.memory.estimate import Estimate
 from thinksmith.fit.plans.verdict import SURE, Change
 from thinksmith.fit.shapes.shape import Shape
@@ -60,6 +60,12 @@ def memory_table(estimate: Estimate, usable: int, title: str = "Memory") -> Tabl
     peak = f"at its peak, {estimate.peak}" if estimate.peak else "in all"
     rows.append((peak, size(estimate.total), f"{estimate.total / usable:.0%} of {size(usable)}"))
     return Table(title, ("part", ">bytes", "why"), tuple(rows))
+
+
+def memory_bar(name: str, estimate: Estimate) -> Bar:
+    """What takes the memory of a model that is served."""
+    weights, cache = estimate.named("weights"), estimate.named("KV cache")
+    return Bar(name, (("weights", weights), ("keys and values", cache), ("the rest", estimate.total - weights - cache)))
 
 
 def memory_data(estimate: Estimate) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from thinksmith.fit.answers.answer import SURE_NOTE, Answer, device_data, device_facts
+from thinksmith.fit.answers.answer import SURE_NOTE, Answer, device_data, device_facts, memory_bar
 from thinksmith.fit.answers.sheet import Bar, Sheet, Table, rate, size
 from thinksmith.fit.plans.family import Row, family, largest_bits
 from thinksmith.fit.plans.serving import LEAST_CONTEXT
 from thinksmith.fit.shapes.catalogue import catalogue
 from thinksmith.fit.speed.device import Device
 from thinksmith.fit.speed.devices import devices, user_file
-from thinksmith.fit.speed.speed import decode
+from thinksmith.fit.speed.speed import Pace, decode
 
 
 def list_devices() -> Answer:
@@ -65,7 +66,8 @@ def family_table(device: Device, context: int | None = None) -> Answer:
     rows = family(device, context)
     bits = largest_bits(device)
     whole = "its whole context" if context is None else f"{context:,} tokens"
-    cells = tuple(_cells(row) for row in rows)
+    paces = [_pace(row) for row in rows]
+    cells = tuple(map(_cells, rows, paces))
     columns = ("model", "format", ">said", ">weights", ">all", "fits", ">context that fits", ">tokens/s", ">ceiling")
     sheet = Sheet(
         f"The R1 family on {device.title}",
@@ -79,16 +81,16 @@ def family_table(device: Device, context: int | None = None) -> Answer:
             f"{SURE_NOTE}; or the whole context does not fit, but {LEAST_CONTEXT:,} tokens do",
             _about_r1(rows, bits, device),
         ),
-        bars=tuple(_bar(row) for row in rows if row.plan.estimate.total < 4 * device.usable),
+        bars=tuple(_bars(rows, 4 * device.usable)),
         limit=device.usable,
     )
     return Answer(
-        sheet, {"device": device_data(device), "rows": [_data(row) for row in rows], "r1_bits_that_fit": bits}
+        sheet, {"device": device_data(device), "rows": list(map(_data, rows, paces)), "r1_bits_that_fit": bits}
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    plan, pace = row.plan, _pace(row)
+def _cells(row: Row, pace: Pace) -> tuple[str, ...]:
+    plan = row.plan
     fits = f"{plan.largest_context:,}" if plan.largest_context else "—"
     said = f"~{row.rounded / 1e9:.0f} GB"
     return (
@@ -98,13 +100,13 @@ def _cells(row: Row) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _pace(row: Row) -> Any:
+def _pace(row: Row) -> Pace:
     """At a quarter of what thinking may come to at most: long answers are rarer than short ones."""
     return decode(row.plan.shape, row.plan.serving, row.plan.device, context=min(LEAST_CONTEXT, row.plan.shape.context))
 
 
-def _data(row: Row) -> dict[str, Any]:
-    plan, pace = row.plan, _pace(row)
+def _data(row: Row, pace: Pace) -> dict[str, Any]:
+    plan = row.plan
     return {
         "model": row.model,
         "params": plan.shape.params,
@@ -121,11 +123,12 @@ def _data(row: Row) -> dict[str, Any]:
     }
 
 
-def _bar(row: Row) -> Bar:
-    estimate = row.plan.estimate
-    weights, cache = estimate.named("weights"), estimate.named("KV cache")
-    parts = (("weights", weights), ("keys and values", cache), ("the rest", estimate.total - weights - cache))
-    return Bar(f"{row.model.removeprefix('DeepSeek-R1-Distill-')} {row.plan.serving.format}", parts)
+def _bars(rows: list[Row], most: int) -> Iterator[Bar]:
+    """A bar for each row that takes less than `most` bytes: a longer one would leave the others no room."""
+    for row in rows:
+        if row.plan.estimate.total < most:
+            name = f"{row.model.removeprefix('DeepSeek-R1-Distill-')} {row.plan.serving.format}"
+            yield memory_bar(name, row.plan.estimate)
 
 
 def _about_r1(rows: list[Row], bits: float, device: Device) -> str:

@@ -12,16 +12,16 @@ from thinksmith.fit.answers.answer import (
     changes_table,
     device_data,
     device_facts,
+    memory_bar,
     memory_data,
     memory_table,
     model_data,
     model_facts,
     sources,
 )
-from thinksmith.fit.answers.sheet import Bar, Sheet, Table, duration, rate, size
-from thinksmith.fit.memory.estimate import Estimate
+from thinksmith.fit.answers.sheet import Sheet, Table, duration, rate, size
 from thinksmith.fit.memory.inference import Serving
-from thinksmith.fit.plans.serving import LEAST_CONTEXT, Plan, plan, settle, ways, what_to_change
+from thinksmith.fit.plans.serving import LEAST_CONTEXT, Plan, largest_batch, plan, settle, ways, what_to_change
 from thinksmith.fit.plans.verdict import Change
 from thinksmith.fit.shapes.shape import Shape
 from thinksmith.fit.speed.device import Device
@@ -49,7 +49,7 @@ def serving(
     samples: int = 1,
 ) -> Answer:
     """Everything about serving `shape` on `device`. Raises UserError for what does not go together."""
-    if prompt + (thinking or 0) + ANSWER > shape.context and (thinking or prompt > shape.context):
+    if (prompt + thinking + ANSWER if thinking else prompt) > shape.context:
         raise UserError(f"{shape.name} takes {shape.context:,} tokens: prompt, thinking and answer are too long for it")
     asked = settle(shape, device, engine=engine, format=format, kv_format=kv_format, context=context, batch=batch)
     whole = context is None
@@ -75,7 +75,7 @@ def serving(
         facts=(model_facts(shape), device_facts(device)),
         tables=tuple(tables),
         notes=sources(shape, device),
-        bars=tuple(_bar(each.serving.format, each.estimate) for each in found),
+        bars=tuple(memory_bar(each.serving.format, each.estimate) for each in found),
         limit=device.usable,
     )
     data: dict[str, Any] = {
@@ -97,12 +97,12 @@ def serving(
 def speed_rows(running: Plan) -> list[tuple[int, Pace]]:
     """The pace at several batches that fit, each sequence at a common length of thinking."""
     batches = sorted({*BATCHES, running.serving.batch})
-    most = max(running.largest_batch, running.serving.batch)
     context = _middle(running)
+    most = largest_batch(running.shape, running.device, replace(running.serving, context=context))
     return [
         (size_, decode(running.shape, replace(running.serving, batch=size_), running.device, context=context))
         for size_ in batches
-        if size_ <= max(most, _batch_at(running, context))
+        if size_ <= max(most, running.largest_batch, running.serving.batch)
     ]
 
 
@@ -121,12 +121,8 @@ def traces(running: Plan, problems: int, samples: int, prompt: int, thinking: in
     # A trace may be twice as long as the mean (`durations.py`).
     at = replace(running.serving, context=min(prompt + 2 * tokens, running.shape.context))
     if running.serving.batch == 1:
-        at = replace(at, batch=max(1, min(plan(running.shape, running.device, at).largest_batch, BATCHES[-1])))
+        at = replace(at, batch=max(1, min(largest_batch(running.shape, running.device, at), BATCHES[-1])))
     return collection(running.shape, at, running.device, problems, samples, prompt, tokens)
-
-
-def _batch_at(running: Plan, context: int) -> int:
-    return plan(running.shape, running.device, replace(running.serving, context=context)).largest_batch
 
 
 def _middle(running: Plan) -> int:
@@ -181,9 +177,7 @@ def _ways_table(found: list[Plan]) -> Table:
         for each in found
     )
     columns = ("format", "engine", ">weights", ">all", "fits", ">longest context", ">largest batch", ">tokens/s")
-    note = (
-        f"the most faithful first; tokens/s of one batch at {LEAST_CONTEXT:,} tokens of context, or all that there is"
-    )
+    note = f"the most faithful first; tokens/s of all requests together at {LEAST_CONTEXT:,} tokens of context or less"
     return Table("Formats", columns, rows, (note,))
 
 
@@ -230,11 +224,6 @@ def _work_table(running: Plan, work: Duration, problems: int, samples: int) -> T
 
 def dollars(work: Duration) -> str:
     return f"{work.dollars:,.2f}" if work.dollars_per_hour else "—"
-
-
-def _bar(name: str, estimate: Estimate) -> Bar:
-    weights, cache = estimate.named("weights"), estimate.named("KV cache")
-    return Bar(name, (("weights", weights), ("keys and values", cache), ("the rest", estimate.total - weights - cache)))
 
 
 def _data(plan: Plan) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from thinksmith.errors import UserError
 from thinksmith.fit.formats.format_table import TABLE, Format, Packing
 from thinksmith.fit.formats.gguf_mixes import MIXES, mix_bytes
 from thinksmith.fit.formats.kv_formats import KV_FORMATS, KVFormat, cache_bytes, find_kv_format
+from thinksmith.fit.rounding import round_up
 from thinksmith.fit.shapes.shape import Shape, Tensor
 
 __all__ = [
@@ -84,7 +85,7 @@ def _packed_parts(format: Format, shape: Shape) -> tuple[str, ...]:
 
 def packed_bytes(packing: Packing, outputs: int, inputs: int) -> int:
     """Bytes of one packed matrix: its numbers, a scale for each group, and what it has once."""
-    outputs, inputs = _up(outputs, packing.pad[0]), _up(inputs, packing.pad[1])
+    outputs, inputs = round_up(outputs, packing.pad[0]), round_up(inputs, packing.pad[1])
     numbers = -(-outputs * inputs * packing.bits // 8)
     if packing.flat:
         groups = -(-outputs * inputs // packing.flat)
@@ -93,10 +94,6 @@ def packed_bytes(packing: Packing, outputs: int, inputs: int) -> int:
         groups = (-(-outputs // high) if high else 1) * (-(-inputs // wide) if wide else 1)
     nested = -(-groups // packing.nested) * 4 if packing.nested else 0
     return numbers + groups * packing.scale_bits // 8 + nested + packing.once + packing.column * inputs
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
 
 
 def weights_bytes(shape: Shape, format: Format) -> int:

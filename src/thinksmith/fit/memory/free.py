@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from thinksmith.fit.memory.groups import groups, text
 
 if TYPE_CHECKING:
     import torch
@@ -40,69 +42,32 @@ def available_bytes(root: Path = ROOT) -> int:
     """Bytes of main memory that this process can still get without swapping: MemAvailable, or what its container's
     limits leave if that is less."""
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # where nobody says: not all, at least
-    return max(0, min([_meminfo(root, "MemAvailable") or half, *(limit - used for limit, used in _limits(root))]))
+    return max(0, min([meminfo(root).get("MemAvailable") or half, *(limit - used for limit, used in _limits(root))]))
 
 
 def memory_bytes(root: Path = ROOT) -> int:
     """Bytes of main memory that this process may have with nothing else running: the machine's, or its container's
     limit if that is less."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([_meminfo(root, "MemTotal") or whole, *(limit for limit, _ in _limits(root))])
+    return min([meminfo(root).get("MemTotal") or whole, *(limit for limit, _ in _limits(root))])
 
 
-def _meminfo(root: Path, name: str) -> int:
-    """Bytes, 0 where there is no such line (https://docs.kernel.org/filesystems/proc.html#meminfo)."""
-    for line in _text(root / "proc/meminfo").splitlines():
-        if line.startswith(f"{name}:"):
-            return _whole(line.split()[1]) * 1024
-    return 0
+def meminfo(root: Path = ROOT) -> dict[str, int]:
+    """What the kernel says of memory, in bytes (https://docs.kernel.org/filesystems/proc.html#meminfo)."""
+    parts = [line.replace(":", " ").split() for line in text(root / "proc/meminfo").splitlines()]
+    return {part[0]: int(part[1]) * 1024 for part in parts if len(part) > 1 and part[1].isdecimal()}
 
 
 def _limits(root: Path) -> Iterator[tuple[int, int]]:
     """Of each group that limits this process: the limit, and what of it is used and cannot be reclaimed."""
-    for folder, version in _groups(root):
+    for folder, version in groups(root, "memory"):
         limit, used, prefix = FILES[version]
-        most = _text(folder / limit).strip()
+        most = text(folder / limit).strip()
         if most.isdecimal() and (folder / used).is_file():  # else it is "max", or the top group, which has no such file
-            counted = dict(line.split(maxsplit=1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+            counted = dict(line.split(maxsplit=1) for line in text(folder / "memory.stat").splitlines() if " " in line)
             reclaimed = sum(_whole(counted.get(prefix + name, "0")) for name in RECLAIMED)
-            yield int(most), max(0, _whole(_text(folder / used)) - reclaimed)
-
-
-def _groups(root: Path) -> Iterator[tuple[Path, int]]:
-    """The folders of this process's memory group and of those above it, as far as they are to be seen here, and which
-    version of control groups they are of."""
-    paths: dict[int, PurePosixPath] = {}
-    for line in _text(root / "proc/self/cgroup").splitlines():  # 4:memory:/path, or 0::/path
-        number, _, rest = line.partition(":")
-        controllers, _, told = rest.partition(":")
-        if number == "0" and not controllers:
-            paths[2] = PurePosixPath(told)
-        elif "memory" in controllers.split(","):
-            paths[1] = PurePosixPath(told)
-    # 35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
-    for line in _text(root / "proc/self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
-        fields, kinds = before.split(), after.split()
-        if len(fields) < 5 or not kinds:
-            continue
-        version = 2 if kinds[0] == "cgroup2" else 1 if kinds[0] == "cgroup" and "memory" in kinds[-1].split(",") else 0
-        if version in paths:
-            top, path = PurePosixPath(fields[3]), paths[version]
-            # A container may see its own group as the top, and yet be told its path in the whole.
-            within = path.is_relative_to(top) and ".." not in path.parts
-            inside = path.relative_to(top) if within else PurePosixPath()
-            place = root / fields[4].lstrip("/")
-            for below in (inside, *inside.parents):
-                yield place / below, version
+            yield int(most), max(0, _whole(text(folder / used)) - reclaimed)
 
 
 def _whole(text: str) -> int:
     return int(text) if text.strip().isdecimal() else 0
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

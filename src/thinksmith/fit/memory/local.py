@@ -13,6 +13,7 @@ from thinksmith.fit.formats.formats import PUBLISHED, Format, resolve, weights_b
 from thinksmith.fit.formats.kv_formats import KVFormat
 from thinksmith.fit.memory.estimate import Item
 from thinksmith.fit.memory.serving import Serving
+from thinksmith.fit.rounding import round_up
 from thinksmith.fit.shapes.shape import Shape
 from thinksmith.fit.speed.device import Device
 
@@ -82,7 +83,7 @@ def _native(shape: Shape, serving: Serving) -> list[Item]:
     """The decoder in C keeps its buffers from pass to pass."""
     rows = max(serving.batch, _read(serving, NATIVE_TOKENS))
     scratch = scratch_bytes(shape, rows, serving.context, os.cpu_count() or 1)
-    logits = _up(serving.batch, LANES) * shape.vocab * FLOAT
+    logits = round_up(serving.batch, LANES) * shape.vocab * FLOAT
     found = [
         Item("pass", scratch, "scratch of the decoder in C"),
         Item("logits", logits, f"{serving.batch} rows of {shape.vocab} in float32"),
@@ -105,7 +106,7 @@ def scratch_bytes(shape: Shape, rows: int, context: int, threads: int, lanes: in
     blocks = _blocks(context) + 2
     own = 4 * BLOCK * blocks + 2 * blocks * SEEN
     wide = 2 * shape.hidden + 3 * queries + 2 * keys + 2 * shape.inner
-    return FLOAT * (_up(rows, lanes) * wide + threads * own)
+    return FLOAT * (round_up(rows, lanes) * wide + threads * own)
 
 
 def _transformers(shape: Shape, serving: Serving, device: Device, format: Format) -> list[Item]:
@@ -119,7 +120,7 @@ def _transformers(shape: Shape, serving: Serving, device: Device, format: Format
         both = shape.key_dim + shape.value_dim
         reads += prompts * past * number * both * (shape.kv_heads + shape.heads)
     rows = max(serving.batch, LEAST) if device.kind == "cpu" else serving.batch
-    one = rows * _up(serving.context, BLOCK) * shape.kv_heads * (shape.key_dim + shape.value_dim) * number
+    one = rows * round_up(serving.context, BLOCK) * shape.kv_heads * (shape.key_dim + shape.value_dim) * number
     draws = (FILTERED if serving.filtered else DRAWN) * rows * shape.vocab
     why = {reads: "a pass over prompts", one: "a layer's keys and values, gathered", draws: "drawing from the logits"}
     found = [Item("pass", max(why), why[max(why)])]
@@ -136,17 +137,13 @@ def _transformers(shape: Shape, serving: Serving, device: Device, format: Format
 def bucket(entries: int) -> int:
     """Blocks of the graph that does a step of so many: `bucket` of engines/local/graphs.py."""
     quarter = (1 << max(0, entries - 1).bit_length()) // 4
-    return _up(entries, max(8, quarter))
+    return round_up(entries, max(8, quarter))
 
 
 def _read(serving: Serving, most: int) -> int:
     """Tokens of prompts in one pass."""
-    return min(most, serving.batch * _up(min(serving.prompt, serving.context, PIECE), BLOCK))
+    return min(most, serving.batch * round_up(min(serving.prompt, serving.context, PIECE), BLOCK))
 
 
 def _blocks(tokens: int) -> int:
     return -(-tokens // BLOCK)
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

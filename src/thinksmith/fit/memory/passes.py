@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from thinksmith.fit.memory.activations import DOWNS, FLOAT, INDEX, Way, is_linear, kept, kept_once, norm_bytes, of_layer
+from thinksmith.fit.rounding import round_up
 from thinksmith.fit.shapes.shape import Shape
 
 CHUNK_ELEMENTS = 1 << 24  # logits in one chunk, as `policy/logprobs.py` has it
 SOFTMAX_COPIES = 3  # log-probabilities, their gradient and that of the logits: torch's backward pass of cross_entropy
-CHUNK_COPIES = 5  # logits, gather's gradient, and three of logsumexp's, (logits - total), its exp and the product
+CHUNK_COPIES = 3  # logits, their probabilities, and the product of both, for the entropy
 FILL = 256  # `training/sft.py` rounds the number of logits up to this
 
 
@@ -95,7 +96,7 @@ def _at_the_loss(
         # The last layer's output where a token is learnt: for the head's gradient, or to make a chunk again.
         inputs = step.learnt * (shape.hidden * way.product * (way.full or rows < step.learnt) + INDEX)
     else:
-        rows, first = _up(step.learnt, FILL), 0
+        rows, first = round_up(step.learnt, FILL), 0
         inputs = rows * (shape.hidden * way.product * way.full + INDEX)
         softmax, product = SOFTMAX_COPIES * one * rows, (one + narrow) * rows
     whole = kept_bytes + inputs
@@ -146,7 +147,3 @@ def largest_matrix(shape: Shape) -> int:
     sizes = [t.shape[0] * t.shape[1] for t in shape.tensors if is_linear(t)]
     entering = [t for t in shape.tensors if t.part == "expert" and not t.name.endswith(DOWNS)]
     return max([*sizes, sum(t.params // max(1, len(t.layers)) for t in entering)], default=0)
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

@@ -10,6 +10,7 @@ from thinksmith.fit.formats.formats import Format, tensor_bytes, weights_bytes
 from thinksmith.fit.formats.kv_formats import KVFormat, cache_bytes
 from thinksmith.fit.memory.estimate import Item
 from thinksmith.fit.memory.serving import Serving
+from thinksmith.fit.rounding import round_up
 from thinksmith.fit.shapes.shape import Cache, Shape
 from thinksmith.fit.speed.device import Device
 
@@ -42,7 +43,7 @@ def vllm_items(shape: Shape, serving: Serving, device: Device, format: Format, k
     large = device.memory >= LARGE and "a100" not in device.name.casefold()
     tokens, rows = (LARGE_TOKENS, LARGE_ROWS) if large else (TOKENS, ROWS)
     rows = max(rows, serving.batch)
-    each = cache_bytes(shape, _up(serving.context, VLLM_BLOCK), kv)
+    each = cache_bytes(shape, round_up(serving.context, VLLM_BLOCK), kv)
     hidden = 2 * tokens * shape.hidden
     layer = tokens * 2 * (2 * shape.hidden + 3 * shape.inner)
     draws = hidden + int(SAMPLED * rows * shape.vocab)
@@ -63,7 +64,7 @@ def llamacpp_items(shape: Shape, serving: Serving, device: Device, format: Forma
     if apart and not shape.tied:  # the table of embeddings stays in main memory, where one row of it is looked up
         away = sum(tensor_bytes(each, shape, format) for each in shape.tensors if each.part == "embedding")
     why = _weights(shape, format) + (", the embeddings in main memory" if away else "")
-    context = _up(serving.context, PADDED)
+    context = round_up(serving.context, PADDED)
     return (
         Item("weights", weights_bytes(shape, format) - away, why),
         Item(
@@ -89,7 +90,7 @@ def llamacpp_cache_bytes(shape: Shape, context: int, batch: int, kv: KVFormat) -
     for cache in shape.caches:
         cells = context * batch
         if cache.window is not None:
-            cells = min(cells, _up(cache.window * batch + MICRO, PADDED))
+            cells = min(cells, round_up(cache.window * batch + MICRO, PADDED))
         growing = Cache(cache.layers, cache.per_token).numbers(cells)
         total += -(-growing // kv.numbers) * kv.bytes + batch * cache.layers * cache.fixed * kv.state
     return total
@@ -97,7 +98,3 @@ def llamacpp_cache_bytes(shape: Shape, context: int, batch: int, kv: KVFormat) -
 
 def _weights(shape: Shape, format: Format) -> str:
     return f"{shape.params / 1e9:.2f}B parameters in {format.name}"
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

@@ -17,6 +17,7 @@ from thinksmith.fit.memory.optimizers import STATES, STEPS, number, state_bytes,
 from thinksmith.fit.memory.passes import Pass, peak
 from thinksmith.fit.memory.runtime import runtime_items
 from thinksmith.fit.plans.verdict import largest
+from thinksmith.fit.rounding import round_up
 from thinksmith.fit.shapes.shape import Shape
 from thinksmith.fit.speed.device import Device
 
@@ -53,7 +54,8 @@ class Training:
 
     `length`: tokens of the longest sequence; of GRPO they are a prompt's and a completion's, so `length` follows from
     `max_tokens` where that is given, and else the other way round. `prompt_tokens` are read and not learnt.
-    `micro_tokens`: padded tokens of a micro-batch, at least one sequence (0: just one; of DPO a pair).
+    `micro_tokens`: padded tokens of a micro-batch, at least one sequence (0: just one; of DPO a pair). `packed`: it is
+    one row without padding in which a prompt stands once; by default so where the trainer does that (GRPO).
 
     `batch`: sequences of a step, or pairs of DPO; of GRPO there are `prompts` times `num_generations`.
     `checkpointing`: layers are computed again in the backward pass. `chunk_logits`: not all logits of a micro-batch at
@@ -78,6 +80,7 @@ class Training:
     prompt_tokens: int = 0
     max_tokens: int = 0
     reference: Reference = "none"
+    packed: bool | None = None
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -114,13 +117,31 @@ class Training:
         return "nf4" if self.tuning == "qlora" else "fp32" if self.precision == "fp32" else "bf16"
 
     @property
+    def packs(self) -> bool:
+        """Are micro-batches packed?"""
+        return self.method == "grpo" if self.packed is None else self.packed
+
+    @property
     def padded(self) -> int:
         """Tokens of a sequence in a batch."""
-        return _up(self.length, STEP)
+        return self.length if self.packs else round_up(self.length, STEP)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a micro-batch, as they are computed."""
+        if not self.packs:
+            return self.rows * self.padded
+        whole = self.sequences * self.length
+        if self.method == "grpo":
+            whole -= self.prompts * (self.num_generations - 1) * self.prompt_tokens
+        return max(self.length, min(self.micro_tokens, whole))
 
     @property
     def rows(self) -> int:
-        """Sequences of a micro-batch."""
+        """Sequences of a micro-batch; of a packed one, of the longest."""
+        if self.packs:
+            room = (self.tokens - self.prompt_tokens) // max(1, self.length - self.prompt_tokens)
+            return min(max(1, room), self.sequences)
         pair = 2 if self.method == "dpo" else 1
         return min(pair * max(1, self.micro_tokens // (pair * self.padded)), self.sequences)
 
@@ -137,8 +158,8 @@ def training_memory(shape: Shape, training: Training, device: Device) -> Estimat
 
     Exact to about 1 % of what torch allocates, for Llama, Qwen2, Qwen3, Mistral and their mixtures of experts
     (tests/fit/test_training_memory.py), which is what the process takes as `training/fits.py` has a CPU's heap work;
-    see bench/fit.py. Architectures whose layers differ
-    (multi-head latent attention, attention that is not fused) are less certain. Raises UserError.
+    see bench/fit.py. Architectures whose layers differ (multi-head latent attention, attention that is not fused) are
+    less certain. Raises UserError.
     """
     gradients, states = trained_bytes(shape, training), state_bytes(shape, training)
     items = [
@@ -234,7 +255,10 @@ def _pass(shape: Shape, training: Training, device: Device, gradients: int) -> l
     learnt = max(1, min(training.length - training.prompt_tokens, training.length - 1))
     chunked = training.method != "sft" if training.chunk_logits is None else training.chunk_logits
     several = training.sequences > rows
-    step = Pass(way, rows, training.padded, rows * learnt, chunked, training.checkpointing, several, number(training))
+    width = training.tokens if training.packs else training.padded
+    if training.packs:
+        rows, learnt = 1, max(1, training.tokens - max(1, training.prompt_tokens))
+    step = Pass(way, rows, width, rows * learnt, chunked, training.checkpointing, several, number(training))
     moment = peak(shape, step, gradients)
     phase = "forward and backward"
     kept = "of the layers' inputs alone" if training.checkpointing else f"of {shape.layers} layers"
@@ -242,7 +266,7 @@ def _pass(shape: Shape, training: Training, device: Device, gradients: int) -> l
     table = _unpacked_matrix(shape, training)
     return [
         Item("gradients", moment.gradients, f"as far as they are there at the peak ({moment.when})", phase),
-        Item("activations", moment.activations, f"{rows} × {training.padded} tokens, {kept}", phase),
+        Item("activations", moment.activations, f"{rows} × {width} tokens, {kept}", phase),
         Item("copies of weights", moment.copies, unpacked, phase),
         Item("logits", moment.logits, "in float32, with what their softmax and its gradient take", phase),
         Item("temporaries", moment.temporary + table, f"gradients of activations ({moment.when})", phase),
@@ -270,7 +294,3 @@ def _rollout(shape: Shape, training: Training, device: Device) -> list[Item]:
     why = f"{rows} completions of {training.max_tokens} tokens, {prompts} prompts"
     logits = max(rows, LEAST_ROWS if device.kind == "cpu" else 1) * shape.vocab * FLOAT
     return [Item("KV cache", cache, why, "rollout"), Item("logits", logits, "in float32, of a step", "rollout")]
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

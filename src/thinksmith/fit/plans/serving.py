@@ -58,15 +58,14 @@ def plan(shape: Shape, device: Device, serving: Serving, *, whole: bool = False)
     if word == "no" and whole and need(shape, device, replace(serving, context=_least(shape))) <= device.usable:
         word = "tight"
     sure = int(SURE * device.usable)
-    return Plan(
-        shape,
-        device,
-        serving,
-        estimate,
-        word,
-        largest(lambda n: need(shape, device, replace(serving, context=n)) <= sure, shape.context),
-        largest(lambda n: need(shape, device, replace(serving, batch=n)) <= sure, MOST_BATCH),
-    )
+    context = largest(lambda n: need(shape, device, replace(serving, context=n)) <= sure, shape.context)
+    return Plan(shape, device, serving, estimate, word, context, largest_batch(shape, device, serving))
+
+
+def largest_batch(shape: Shape, device: Device, serving: Serving) -> int:
+    """The most requests at a time that leave a tenth of the usable memory free; 0 where not one does."""
+    sure = int(SURE * device.usable)
+    return largest(lambda n: need(shape, device, replace(serving, batch=n)) <= sure, MOST_BATCH)
 
 
 def need(shape: Shape, device: Device, serving: Serving) -> int:
@@ -130,10 +129,11 @@ def what_to_change(
     def total(each: Serving) -> int:
         return _need(shape, device, each)
 
+    now = resolve(find_format(serving.format, serving.engine, device.kind), shape)
+    forms = [each for each in _candidates(shape, device, engine) if each[0].rank > now.rank]
+    lower = _falling(forms, serving, total)
+
     def steps(limit: int) -> list[Step[Serving]]:
-        forms = list(_candidates(shape, device, engine))
-        now = resolve(find_format(serving.format, serving.engine, device.kind), shape)
-        lower = _falling([each for each in forms if each[0].rank > now.rank], serving, total)
         return [
             Step("requests at a time: {0.batch:,}", "throughput, nothing else", lambda now: _fewer(now, total, limit)),
             Step(f"a context of {COMMON_CONTEXT:,} tokens", "longer thinking is cut off", _common_context),

@@ -31,7 +31,6 @@ class TrainPlan:
 def train_plan(shape: Shape, device: Device, training: Training) -> TrainPlan:
     estimate = training_memory(shape, training, device)
     sure = int(SURE * device.usable)
-
     return TrainPlan(
         shape,
         device,

@@ -99,7 +99,8 @@ def _change(
 ) -> Change[Setting]:
     after = _after(setting, made)
     what, cost = tuple(step.what.format(after) for step in made), tuple(dict.fromkeys(step.cost for step in made))
-    return Change(what, cost, need(after), verdict(need(after), usable), after)
+    total = need(after)
+    return Change(what, cost, total, verdict(total, usable), after)
 
 
 def _after(setting: Setting, steps: Sequence[Step[Setting]]) -> Setting:

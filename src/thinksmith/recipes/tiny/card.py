@@ -72,7 +72,7 @@ def _stage(stage: str, recipe: Mapping[str, Any], log: Path) -> str:
     settings = f"all settings in `recipes/tiny/{stage}.toml`"
     if rollout := recipe.get("rollout"):
         drawn = f"{rollout['prompts']} problems × {rollout['num_generations']} completions"
-        rewards = ", ".join(f"{name} {weight:g}" for name, weight in recipe["rewards"].items())
+        rewards = ", ".join(f"{name} {_weight(reward):g}" for name, reward in recipe["rewards"].items())
         return (
             f"- `{stage}`: GRPO, {len(rows):,} steps of {drawn}, {minutes:.0f} minutes; rewards: {rewards}; {settings}."
         )
@@ -82,6 +82,11 @@ def _stage(stage: str, recipe: Mapping[str, Any], log: Path) -> str:
         f"- `{stage}`: {len(rows):,} steps, {tokens / 1e6:.1f} M tokens, {minutes:.0f} minutes; traces written by the "
         f"symbolic solvers ({style}); {settings}."
     )
+
+
+def _weight(reward: float | Mapping[str, Any]) -> float:
+    """A reward with options has its weight among them."""
+    return float(reward["weight"] if isinstance(reward, Mapping) else reward)
 
 
 def _scores(summaries: Mapping[float, Summary]) -> list[str]:

@@ -30,8 +30,9 @@ from thinksmith.recipes.load import load as load_recipe
 from thinksmith.recipes.tiny.card import write_card
 from thinksmith.recipes.tiny.tokenizer import corpus, train_tokenizer
 from thinksmith.training.batches import Example
-from thinksmith.training.checkpoint import save_model
-from thinksmith.training.rl.grpo import Metrics, train
+from thinksmith.training.model_folder import save_model
+from thinksmith.training.rl.grpo import train
+from thinksmith.training.rl.metrics import Metrics
 from thinksmith.training.rl.recipe import GRPORecipe
 from thinksmith.training.sft import SFTConfig, SFTStep, sft
 

@@ -6,31 +6,35 @@ The same weights are sampled and trained. A run folder holds all that is needed 
 from __future__ import annotations
 
 import json
+import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from random import Random
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from thinksmith.audit.audit import audit
 from thinksmith.engines.contract import Engine, Releases
 from thinksmith.errors import UserError
+from thinksmith.policy.adapter import save_adapter
 from thinksmith.policy.policy import Policy
-from thinksmith.records import Attempt, Problem, Sampling, Trace
-from thinksmith.training import checkpoint
-from thinksmith.training.batches import Example, micro_batches
-from thinksmith.training.optimizer import Optimizers, warmup_stable_decay
-from thinksmith.training.rl.advantages import group_advantages
-from thinksmith.training.rl.losses import Normaliser, clipped_loss
-from thinksmith.training.rl.recipe import GRPORecipe, TrainingTable
+from thinksmith.records import Attempt, Problem
+from thinksmith.training.model_folder import save_model
+from thinksmith.training.optimizer import Optimizers, lr_factor
+from thinksmith.training.ranks import ALONE, Ranks
+from thinksmith.training.rl.alarms import Alarm, alarms
+from thinksmith.training.rl.gathered import gathered
+from thinksmith.training.rl.metrics import Metrics, describe
+from thinksmith.training.rl.prompts import Prompts
+from thinksmith.training.rl.recipe import GRPORecipe
+from thinksmith.training.rl.reference import Reference, reference_of
+from thinksmith.training.rl.rewards import scorer
 from thinksmith.training.rl.rollout import Rollout, roll_out
+from thinksmith.training.rl.update import NotFiniteError, update
 from thinksmith.training.run_folder import write_whole
-
-Metrics = dict[str, float]
+from thinksmith.training.saver import Saver
+from thinksmith.training.sharding import load_shares, optimizers_of, save_whole, whole
 
 
 def train(
@@ -42,158 +46,173 @@ def train(
     *,
     on_step: Callable[[Metrics], None] = lambda metrics: None,
     on_attempts: Callable[[Sequence[Attempt]], object] = lambda attempts: None,
+    on_alarm: Callable[[Alarm], object] = lambda alarm: None,
+    measure: Callable[[int], Metrics] = lambda step: {},
+    micro_tokens: int = 0,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train `policy` in place on `problems` for `recipe.steps` steps, resuming from the folder's last checkpoint.
 
-    Writes metrics.jsonl (a row per finished step), checkpoints/ and at the end model/. Ctrl-C leaves the last
-    checkpoint, from which the same call goes on.
+    Writes metrics.jsonl (a row per finished step), checkpoints/ and at the end model/, or adapter/ where an adapter was
+    trained. `measure(step)` is asked after every `evaluation.every` steps for `held_out_accuracy` and what belongs to
+    it. Ctrl-C leaves the last checkpoint, from which the same call goes on. Raises UserError where the disk is full or
+    a loss is not finite; the last checkpoint stays.
+
+    Of several `ranks` each asks `rollout.prompts` problems a step, and the loss is that of all. All read the folder;
+    the first alone writes there, measures, and calls `on_step` and `on_alarm`. `on_attempts` gets each rank's own.
     """
     training = recipe.training
-    optimizers = Optimizers(policy.model, "adamw", training.lr, weight_decay=training.weight_decay)
-    start, _ = checkpoint.load(folder / "checkpoints", policy.model, optimizers)
+    optimizers = optimizers_of(policy.model, training.optimizer, training.lr, weight_decay=training.weight_decay)
+    prompts = Prompts(problems, recipe.seed, recipe.curriculum)
+    reference = reference_of(policy) if training.beta else None  # before a checkpoint is loaded
+    saver = Saver(
+        folder / "checkpoints",
+        policy.model,
+        optimizers,
+        steps=recipe.steps,
+        every=training.save_every,
+        keep=training.save_total_limit,
+        base=_weights_hash(policy),
+    )
+    torch.manual_seed(recipe.seed + ranks.rank)  # of dropout; sampling has its own
+    start, extra = load_shares(saver, policy.model)
+    if extra:
+        prompts.restore(extra["prompts"])
     policy.touch()
-    metrics_path = folder / "metrics.jsonl"
-    _keep_rows(metrics_path, start)
-    sampling = Sampling(temperature=recipe.rollout.temperature, max_tokens=recipe.rollout.max_tokens, seed=recipe.seed)
+    if ranks.size > 1:  # a hash of all weights takes seconds where they are large
+        ranks.require_same("what training starts from", (start, _weights_hash(policy), prompts.state()))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "metrics.jsonl"
+    history = _keep_rows(path, start) if ranks.first else []
+    loop = _Loop(policy, engine, prompts, recipe, optimizers, reference, micro_tokens, ranks)
     for step in range(start, recipe.steps):
         began = time.perf_counter()
-        rollout = roll_out(
-            engine,
-            step_problems(problems, recipe.rollout.prompts, step, recipe.seed),
-            sampling,
-            num_generations=recipe.rollout.num_generations,
-            step=step,
-            weights=recipe.rewards,
+        try:
+            rollout, metrics = loop.step(step)
+        except NotFiniteError as error:
+            raise UserError(_spoilt(step, error)) from None
+        on_attempts((*rollout.attempts, *rollout.wasted))
+        every = recipe.evaluation.every
+        if every and (step + 1) % every == 0:
+            with whole(policy.model):
+                metrics |= ranks.by_first(partial(_timed, "evaluate_seconds", measure, step + 1))
+        metrics["seconds"] = time.perf_counter() - began
+        metrics["memory_gb"] = max(ranks.gather(_memory_gb(policy.device)))
+        if ranks.first:
+            # The row first: one too many is dropped when the run is resumed, one too few could not be had again.
+            _add_row(path, metrics)
+        save_whole(
+            saver,
+            step + 1,
+            lambda: {"prompts": prompts.state()},
+            score=metrics.get("held_out_accuracy"),
+            model=policy.model,
+            optimizers=optimizers,
+            ranks=ranks,
         )
-        if isinstance(engine, Releases):
-            engine.release()  # the backward pass wants the memory; what was cached of prompts is void after the update
+        if ranks.first:
+            history.append(metrics)
+            on_step(metrics)
+            for alarm in alarms(history):
+                on_alarm(alarm)
+    with whole(policy.model):
+        ranks.by_first(partial(_save, policy, folder))
+
+
+class _Loop:
+    """What a step needs and does not change from step to step."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        engine: Engine,
+        prompts: Prompts,
+        recipe: GRPORecipe,
+        optimizers: Optimizers,
+        reference: Reference | None,
+        micro_tokens: int,
+        ranks: Ranks,
+    ) -> None:
+        self._policy, self._engine, self._prompts, self._recipe = policy, engine, prompts, recipe
+        self._optimizers, self._reference = optimizers, reference
+        self._micro_tokens, self._ranks = micro_tokens, ranks
+        self._scorer = scorer(recipe.rewards, max_tokens=recipe.rollout.max_tokens)
+
+    def step(self, step: int) -> tuple[Rollout, Metrics]:
+        """Roll out and update, as the step after `step` finished ones."""
+        recipe, training = self._recipe, self._recipe.training
+        if self._ranks.size > 1:  # a checkpoint has the random state of one rank only
+            torch.manual_seed((recipe.seed + step) * self._ranks.size + self._ranks.rank)
+        began = time.perf_counter()
+        with whole(self._policy.model):
+            rollout = roll_out(
+                self._engine,
+                self._prompts,
+                recipe.rollout,
+                self._scorer,
+                seed=recipe.seed,
+                step=step,
+                ranks=self._ranks,
+            )
+        if isinstance(self._engine, Releases):
+            self._engine.release()  # the backward pass wants the memory; what was cached of prompts is void after it
         rolled = time.perf_counter()
-        metrics = {"step": step + 1, **describe(rollout)}
-        scale = warmup_stable_decay(step, recipe.steps, training.warmup, training.decay)
-        metrics |= update(policy, rollout, training, optimizers, scale, recipe.rollout.max_tokens)
-        ended = time.perf_counter()
-        tokens = sum(attempt.trace.tokens for attempt in rollout.attempts)
-        metrics |= {
-            "rollout_tokens_per_s": tokens / (rolled - began),
-            "train_tokens_per_s": metrics["trained_tokens"] / (ended - rolled),
-            "rollout_seconds": rolled - began,
-            "train_seconds": ended - rolled,
-            "seconds": ended - began,
-        }
-        on_attempts(rollout.attempts)
-        _add_row(metrics_path, metrics)
-        if training.save_every and (step + 1) % training.save_every == 0 and step + 1 < recipe.steps:
-            checkpoint.save(folder / "checkpoints", step + 1, policy.model, optimizers, {})
-        on_step(metrics)
-    checkpoint.save(folder / "checkpoints", recipe.steps, policy.model, optimizers, {})
-    checkpoint.save_model(folder / "model", policy.model, policy.tokenizer)
-
-
-def step_problems(problems: Sequence[Problem], count: int, step: int, seed: int) -> list[Problem]:
-    """The problems of a step: the pool in an order shuffled anew for every pass, a function of (seed, step) alone."""
-    chosen: list[Problem] = []
-    position = step * count
-    while len(chosen) < count:
-        epoch, offset = divmod(position + len(chosen), len(problems))
-        order = list(range(len(problems)))
-        Random(f"{seed}:{epoch}").shuffle(order)
-        chosen += [problems[i] for i in order[offset : offset + count - len(chosen)]]
-    return chosen
-
-
-def update(
-    policy: Policy,
-    rollout: Rollout,
-    training: TrainingTable,
-    optimizers: Optimizers,
-    lr_scale: float,
-    max_tokens: int,
-) -> Metrics:
-    """One optimiser step. Completions with advantage 0 have no gradient and are not computed."""
-    advantages_N = group_advantages(rollout.rewards, rollout.groups, scale=training.scale_rewards)
-    traces = [attempt.trace for attempt in rollout.attempts]
-    lengths = tuple(len(trace.token_ids) - len(trace.forced) for trace in traces)
-    normaliser = Normaliser(training.loss_type, lengths, max_tokens)
-    kept = [int(i) for i in np.flatnonzero(advantages_N) if lengths[i]]
-    examples = [Example(traces[i].prompt_ids, traces[i].token_ids, traces[i].forced) for i in kept]
-    totals = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "gap": 0.0, "largest_gap": 0.0, "tokens": 0.0}
-    pad_id = policy.tokenizer.pad_token_id or 0
-    for batch in micro_batches(examples, pad_id, training.micro_tokens):
-        rows = [kept[i] for i in batch.indices]
-        device = policy.device
-        completion_BT = batch.completion_BT.to(device)
-        logprobs_N = policy.logprobs(batch.input_ids_BT.to(device), completion_BT).logprobs_BT[completion_BT]
-        old_N = torch.tensor([x for i in rows for x in _old_logprobs(traces[i])], device=device)
-        loss = clipped_loss(
-            logprobs_N,
-            old_N,
-            _per_token([float(advantages_N[i]) for i in rows], [lengths[i] for i in rows], device),
-            _per_token(normaliser.weights(rows), [lengths[i] for i in rows], device),
-            clip_low=training.epsilon,
-            clip_high=training.epsilon_high,
+        everyone = gathered(rollout, self._ranks)
+        metrics = {"step": step + 1, **describe(everyone), **self._prompts.metrics(step)}
+        described = time.perf_counter()
+        scale = lr_factor(training.lr_scheduler_type, step, recipe.steps, training.warmup, training.decay)
+        metrics |= update(
+            self._policy,
+            rollout,
+            recipe,
+            self._optimizers,
+            scale,
+            reference=self._reference,
+            micro_tokens=self._micro_tokens,
+            ranks=self._ranks,
         )
-        loss.value.backward()  # type: ignore[no-untyped-call]
-        gap_N = (logprobs_N.detach() - old_N).abs()
-        totals["loss"] += loss.value.item()
-        totals["kl"] += loss.kl_sum
-        totals["clipped"] += loss.clipped
-        totals["gap"] += float(gap_N.sum())
-        totals["largest_gap"] = max(totals["largest_gap"], float(gap_N.max()))
-        totals["tokens"] += loss.tokens
-    norm = 0.0
-    if examples:
-        norm = float(nn.utils.clip_grad_norm_(policy.model.parameters(), training.max_grad_norm))
-        optimizers.step(lr_scale)
-        policy.touch()
-    tokens = max(totals["tokens"], 1.0)
-    return {
-        "loss": totals["loss"],
-        "kl": totals["kl"] / tokens,
-        "clip_share": totals["clipped"] / tokens,
-        "logprob_gap": totals["gap"] / tokens,
-        "largest_logprob_gap": totals["largest_gap"],
-        "grad_norm": norm,
-        "kept_share": len(kept) / len(lengths),
-        "trained_tokens": float(sum(example.tokens for example in examples)),
-    }
+        ended = time.perf_counter()
+        sampled = sum(attempt.trace.tokens for attempt in (*everyone.attempts, *everyone.wasted))
+        return rollout, metrics | {
+            "lr": training.lr * scale,
+            "rollout_tokens_per_s": sampled / everyone.sample_seconds if everyone.sample_seconds else 0.0,
+            "train_tokens_per_s": metrics["trained_tokens"] / (ended - described),
+            "rollout_seconds": rolled - began - rollout.verify_seconds,
+            "verify_seconds": rollout.verify_seconds,
+            "train_seconds": ended - described,
+        }
 
 
-def _old_logprobs(trace: Trace) -> list[float]:
-    """Those of the tokens that the model chose."""
-    if trace.logprobs is None:
-        raise ValueError("GRPO needs an engine that gives log-probabilities")
-    forced = set(trace.forced)
-    return [logprob for position, logprob in enumerate(trace.logprobs) if position not in forced]
+def _timed(name: str, measure: Callable[[int], Metrics], step: int) -> Metrics:
+    began = time.perf_counter()
+    return {**measure(step), name: time.perf_counter() - began}
 
 
-def _per_token(values: Sequence[float], lengths: Sequence[int], device: torch.device) -> Tensor:
-    """Each completion's value repeated for its tokens, in the row order of a micro-batch."""
-    return torch.repeat_interleave(torch.tensor(values, device=device), torch.tensor(lengths, device=device))
+def _weights_hash(policy: Policy) -> str:
+    with whole(policy.model):
+        return policy.weights_hash()
 
 
-def describe(rollout: Rollout) -> Metrics:
-    """What the step's attempts look like: means over all of them; shares lie in 0..1, lengths are in tokens."""
-    attempts = rollout.attempts
-    audits = [audit(attempt.trace, attempt.problem) for attempt in attempts]
-    rewards = [reward for reward in rollout.rewards if reward is not None]
-    metrics: dict[str, Any] = {
-        "reward": _mean(rewards),
-        "accuracy": _mean([attempt.verdict.correct for attempt in attempts]),
-        "thinking_tokens": _mean([attempt.trace.thinking_tokens for attempt in attempts]),
-        "check_share": _mean([found.has_check for found in audits]),
-        "backtrack_share": _mean([found.has_backtrack for found in audits]),
-        "check_or_backtrack_share": _mean([found.has_check or found.has_backtrack for found in audits]),
-        "truncated_share": _mean([attempt.verdict.status == "truncated" for attempt in attempts]),
-        "no_answer_share": _mean([attempt.verdict.status == "no_answer" for attempt in attempts]),
-    }
-    for name in rollout.parts[0]:
-        values = [parts[name] for parts in rollout.parts]
-        metrics[f"reward/{name}"] = _mean([value for value in values if value is not None])
-    return metrics
+def _save(policy: Policy, folder: Path) -> None:
+    if policy.adapter:
+        save_adapter(policy, folder / "adapter")
+    else:
+        save_model(folder / "model", policy.model, policy.tokenizer)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if len(values) else 0.0
+def _spoilt(step: int, error: NotFiniteError) -> str:
+    return (
+        f"step {step + 1}: {error} is not finite, so the weights were left as they were; "
+        "the last checkpoint is kept; begin anew with a lower training.lr"
+    )
+
+
+def _memory_gb(device: torch.device) -> float:
+    """The most memory that was taken so far: on a GPU by torch, else by the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def _add_row(path: Path, metrics: Metrics) -> None:
@@ -204,15 +223,17 @@ def _add_row(path: Path, metrics: Metrics) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}; free some space and resume") from None
 
 
-def _keep_rows(path: Path, steps: int) -> None:
-    """Drop rows of steps that were not saved in a checkpoint; they will be done again."""
+def _keep_rows(path: Path, steps: int) -> list[Metrics]:
+    """The rows of finished steps. Rows of steps that no checkpoint has are dropped; they will be done again."""
     if not path.exists():
-        return
+        return []
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["step"] <= steps:
-                rows.append(line + "\n")
+            row = json.loads(line)
+            if row["step"] <= steps:
+                rows.append(row)
         except (ValueError, KeyError):
             continue  # a line cut off by a kill
-    write_whole(path, "".join(rows))
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows

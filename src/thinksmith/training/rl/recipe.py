@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from thinksmith.training.optimizer import OptimizerName, Schedule
 from thinksmith.training.rl.advantages import Scale
-from thinksmith.training.rl.losses import LossType
+from thinksmith.training.rl.losses import KLEstimator, LossType
+from thinksmith.training.rl.trl_names import elsewhere
 
 Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Above = Annotated[float, Field(gt=0.0)]
+Weight = Annotated[float, Field(ge=0.0)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # TOML's lists
+Option = bool | int | float | str
 
 
 class Table(BaseModel):
@@ -20,49 +28,100 @@ class Table(BaseModel):
 
 
 class RolloutTable(Table):
-    """How completions are drawn. One step asks `prompts` problems, each `num_generations` times."""
+    """How completions are drawn. A step trains on `prompts` groups: problems that are each asked `num_generations`
+    times. Lengths are in tokens; 0 is off where a key has no other least value."""
 
     prompts: Positive = 16
-    num_generations: Annotated[int, Field(ge=2)] = 16
-    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    num_generations: int = Field(default=16, ge=2, description="a group of one has nothing to be compared with")
+    temperature: Above = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_k: Count = 0
+    min_p: Share = 0.0
     max_tokens: Positive = 256
+    max_thinking_tokens: Count = 0
     pool: Positive = 4096
+    dynamic_sampling: bool = False
+    max_draws: Annotated[float, Field(ge=1.0)] = 4.0
+    mask_truncated_completions: bool = False
+
+
+class CurriculumTable(Table):
+    """Which problems are asked, by their measured pass rate: those within `lowest`..`highest`, and those not measured
+    yet. `measure`: groups that are asked before a problem is judged (0: nothing is put aside). `again`: steps after
+    which a problem that was put aside is asked once more (0: never)."""
+
+    lowest: Share = 0.0
+    highest: Share = 1.0
+    measure: Count = 0
+    again: Count = 0
 
 
 class TrainingTable(Table):
-    """How the policy is moved. `epsilon`/`epsilon_high` bound the ratio; lengths are in tokens."""
+    """How the policy is moved; docs/grpo.md tells what each key means."""
 
-    lr: Annotated[float, Field(gt=0.0)] = 5e-5
+    tuning: Literal["full", "lora"] = "full"
+    optimizer: OptimizerName = "adamw"
+    lr: Above = 5e-5
+    lr_scheduler_type: Schedule = "trapezoid"
+    warmup: Count = 0
+    decay: Count = 0
+    weight_decay: Weight = 0.0
+    max_grad_norm: Above = 1.0
     loss_type: LossType = "dapo"
     scale_rewards: Scale = "group"
     epsilon: Share = 0.2
-    epsilon_high: Share = 0.28
-    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    warmup: Annotated[int, Field(ge=0)] = 0
-    decay: Annotated[int, Field(ge=0)] = 0
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    micro_tokens: Positive = 4096
-    save_every: Annotated[int, Field(ge=0)] = 10
+    epsilon_high: Weight = 0.28
+    delta: Weight = 0.0
+    beta: Weight = 0.0
+    kl_estimator: KLEstimator = "k3"
+    top_entropy_quantile: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    num_iterations: Positive = 1
+    minibatches: Positive = 1
+    old_logprobs: Literal["sampled", "computed"] = "sampled"
+    micro_tokens: Count = 0
+    gradient_checkpointing: bool = False
+    sharding: Literal["none", "full"] = "none"
+    save_every: Count = 0
+    save_total_limit: Positive = 2
+
+
+class LoRATable(Table):
+    """The adapter that is trained where `training.tuning` is "lora". No `targets`: all linear layers of the decoder."""
+
+    rank: Positive = 16
+    alpha: Above = 32.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    targets: Names = ()
 
 
 class EvaluationTable(Table):
-    """What is measured before and after training, on `n` held-out problems."""
+    """What is measured before and after training, on `n` held-out problems; and on the first `every_n` of them after
+    every `every` steps (0: not)."""
 
     problems: str = "mixed"
     n: Positive = 300
     temperature: Annotated[float, Field(ge=0.0)] = 1.0
     max_tokens: Positive = 256
+    every: Count = 0
+    every_n: Positive = 100
 
 
 class GRPORecipe(Table):
-    """A whole recipe. `expected` is what a run of it should reach, in points of accuracy gained; it changes nothing."""
+    """A whole recipe. A reward has a weight, or a table with its weight and its own options. `expected` is what a run
+    of it should reach; it changes nothing."""
+
+    names_elsewhere: ClassVar[Callable[[str], str | None]] = elsewhere
 
     model: str = "tiny-base"
     problems: str = "mixed"
     seed: int = 0
     steps: Positive = 40
-    rollout: RolloutTable = RolloutTable()
-    training: TrainingTable = TrainingTable()
-    evaluation: EvaluationTable = EvaluationTable()
-    rewards: dict[str, float] = Field(default={"correctness": 1.0}, min_length=1)
+    instruction: str = ""
+    track: Names = ()
     expected: str = ""
+    rollout: RolloutTable = RolloutTable()
+    curriculum: CurriculumTable = CurriculumTable()
+    training: TrainingTable = TrainingTable()
+    lora: LoRATable = LoRATable()
+    evaluation: EvaluationTable = EvaluationTable()
+    rewards: dict[str, float | dict[str, Option]] = Field(default={"correctness": 1.0}, min_length=1)

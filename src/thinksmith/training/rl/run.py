@@ -7,26 +7,35 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from thinksmith.audit.audit import audit
 from thinksmith.engines.contract import Engine
 from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.errors import UserError
 from thinksmith.evaluate.evaluate import evaluate
-from thinksmith.evaluate.report import read_metrics, render_report, training_report
 from thinksmith.evaluate.stats import Difference, paired
 from thinksmith.evaluate.summary import Summary, scores_by_problem
+from thinksmith.policy.adapter import LoRA, add_lora
 from thinksmith.policy.load import load_policy
+from thinksmith.policy.policy import Policy
+from thinksmith.problems.instruct import instructed
 from thinksmith.problems.load import load as load_problems
 from thinksmith.records import Attempt, Problem, Sampling
 from thinksmith.store.store import Store, config_hash
-from thinksmith.training.fits import check_fits, grpo_training
-from thinksmith.training.rl.grpo import Metrics, train
+from thinksmith.training.ranks import ALONE, Ranks
+from thinksmith.training.recompute import recompute_layers
+from thinksmith.training.rl.alarms import Alarm
+from thinksmith.training.rl.check import check, check_precision
+from thinksmith.training.rl.grpo import train
+from thinksmith.training.rl.memory import room_for
+from thinksmith.training.rl.metrics import Metrics
 from thinksmith.training.rl.recipe import EvaluationTable, GRPORecipe
-from thinksmith.training.rl.rewards import combine
-from thinksmith.training.run_folder import open_folder, versions, write_json
-from thinksmith.verify import require
+from thinksmith.training.rl.rewards import scorer
+from thinksmith.training.rl.room import check_lengths
+from thinksmith.training.run_folder import open_folder, read_facts, read_json, versions, write_json
+from thinksmith.training.sharding import check_sharding, shard, whole
+from thinksmith.training.track import check_trackers, open_trackers
 
 Stage = Literal["before", "training", "after"]
 
@@ -39,6 +48,8 @@ class Watcher(Protocol):
     def attempt(self, attempt: Attempt) -> None: ...
 
     def step(self, metrics: Metrics) -> None: ...
+
+    def alarm(self, alarm: Alarm) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,42 +66,67 @@ class Result:
     seconds: float
 
 
-def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher) -> Result:
-    """Do all of it in `folder`; called again with the same recipe it goes on where it was stopped."""
+def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher, ranks: Ranks = ALONE) -> Result:
+    """Do all of it in `folder`; called again with the same recipe it goes on where it was stopped.
+
+    Several `ranks` train together, each on its own prompts; the first measures and writes, and the others wait for it.
+    """
     began = time.perf_counter()
     # What the recipe may have wrong is looked at before anything is written or computed.
-    combine(recipe.rewards)
+    scorer(recipe.rewards, max_tokens=recipe.rollout.max_tokens)
+    check_trackers(recipe.track)
+    check_sharding(recipe.training, ranks)
     held_out, pool = _problems(recipe)
-    for kind in {problem.kind for problem in (*held_out, *pool)}:
-        require(kind)
+    check(recipe, pool, held_out)
     policy = load_policy(recipe.model)
-    check_fits(policy, grpo_training(policy, recipe, pool))
-    engine = LocalEngine(policy)
     base_hash = policy.weights_hash()
-    open_folder(folder, recipe, {"model": policy.name, "weights_hash": base_hash, "versions": versions()})
+    adapt(policy, recipe)
+    check_lengths(recipe, policy, pool, held_out)
+    check_precision(recipe, policy)
+    if recipe.training.sharding == "full":
+        shard(policy, ranks)
+    micro_tokens = min(ranks.gather(_room(policy, recipe, pool)))
+    engine = LocalEngine(policy)
+    facts = {"model": policy.name, "weights_hash": base_hash, "versions": versions(), "micro_tokens": micro_tokens}
+    ranks.by_first(partial(open_folder, folder, recipe, facts))
+    micro_tokens = int(read_facts(folder).get("micro_tokens", micro_tokens))  # a resumed run cuts as it did
 
-    before = _measure("before", held_out, engine, recipe, folder, store, watcher)
-    watcher.stage("training", recipe.steps)
+    measure = partial(_measure, engine=engine, recipe=recipe, folder=folder, store=store, watcher=watcher)
+    with whole(policy.model):
+        before = ranks.by_first(partial(measure, "before", held_out))
+    if ranks.first:
+        watcher.stage("training", recipe.steps)
     training_began = time.perf_counter()
     config = {"folder": folder.name, "recipe": recipe.model_dump(mode="json")}
     identity = ("grpo", recipe.problems, policy.name, base_hash, config)
-    unfinished = store.unfinished("grpo", config_hash(*identity))
-    run_id = unfinished.id if unfinished else store.start_run(*identity)
-    train(
-        policy,
-        engine,
-        pool,
-        recipe,
-        folder,
-        on_step=watcher.step,
-        on_attempts=partial(store.add, run_id),
-    )
+    run_id = ranks.by_first(partial(_run_id, store, folder, identity))
+    with open_trackers(
+        recipe.track if ranks.first else (), folder, recipe.model_dump(mode="json"), folder.name
+    ) as trackers:
+
+        def on_step(metrics: Metrics) -> None:
+            watcher.step(metrics)
+            trackers.log(int(metrics["step"]), metrics)
+
+        train(
+            policy,
+            engine,
+            pool,
+            recipe,
+            folder,
+            on_step=on_step,
+            on_attempts=partial(store.add, run_id),
+            on_alarm=watcher.alarm,
+            measure=partial(_held_out, held_out[: recipe.evaluation.every_n], engine, recipe, folder, store),
+            micro_tokens=micro_tokens,
+            ranks=ranks,
+        )
     train_seconds = time.perf_counter() - training_began
-    after = _measure("after", held_out, engine, recipe, folder, store, watcher)
+    with whole(policy.model):
+        after = ranks.by_first(partial(measure, "after", held_out))
 
     difference = paired(scores_by_problem(before.attempts), scores_by_problem(after.attempts))
     solved_now = _solved_now(before.attempts, after.attempts)
-    store.finish_run(run_id, {"before": asdict(before.summary), "after": asdict(after.summary)})
     result = Result(
         folder,
         run_id,
@@ -101,8 +137,33 @@ def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher) -> Res
         train_seconds,
         time.perf_counter() - began,
     )
-    _write(result, recipe)
+    ranks.by_first(partial(_write, result, recipe))
+    if ranks.first:  # last: until then the same command goes on with this run
+        store.finish_run(run_id, {"before": asdict(before.summary), "after": asdict(after.summary)})
     return result
+
+
+def _room(policy: Policy, recipe: GRPORecipe, pool: Sequence[Problem]) -> int:
+    """What a micro-batch may have. Of shares no estimate is made."""
+    return room_for(policy, recipe, pool) if recipe.training.sharding == "none" else recipe.training.micro_tokens
+
+
+def adapt(policy: Policy, recipe: GRPORecipe) -> None:
+    """Make ready what is trained: all weights, or an adapter; and say whether layers are computed twice."""
+    if recipe.training.tuning == "lora":
+        table = recipe.lora
+        add_lora(policy, LoRA(table.rank, table.alpha, table.targets, table.dropout, recipe.seed))
+    if recipe.training.gradient_checkpointing:
+        recompute_layers(policy.model)
+
+
+def _run_id(store: Store, folder: Path, identity: tuple[str, str, str, str, dict[str, Any]]) -> str:
+    """The run that the folder's result is of, the unfinished one of this folder and recipe, or a new one."""
+    done = read_json(folder / "result.json").get("run")
+    if isinstance(done, str) and any(run.id == done for run in store.runs()):
+        return done
+    unfinished = store.unfinished("grpo", config_hash(*identity))
+    return unfinished.id if unfinished else store.start_run(*identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +180,19 @@ def _problems(recipe: GRPORecipe) -> tuple[list[Problem], list[Problem]]:
     shared = {problem.id for problem in held_out} & {problem.id for problem in pool}
     if shared:
         raise UserError(f"{len(shared)} problems are both trained and measured ({min(shared)}); name other splits")
-    return held_out, pool
+    return instructed(held_out, recipe.instruction), instructed(pool, recipe.instruction)
 
 
 def _measure(
     stage: Literal["before", "after"],
     problems: Sequence[Problem],
+    *,
     engine: Engine,
     recipe: GRPORecipe,
     folder: Path,
     store: Store,
     watcher: Watcher,
 ) -> _Measured:
-    table: EvaluationTable = recipe.evaluation
     watcher.stage(stage, len(problems))
     attempts: list[Attempt] = []
 
@@ -139,12 +200,33 @@ def _measure(
         attempts.append(attempt)
         watcher.attempt(attempt)
 
-    sampling = Sampling(temperature=table.temperature, max_tokens=table.max_tokens, seed=recipe.seed)
-    name = f"{table.problems} {stage} {folder.name}"
     # A run that is resumed after its first measurement does not make that again.
     resumed = stage == "before" and (folder / "metrics.jsonl").exists()
-    _, summary = evaluate(problems, engine, sampling=sampling, store=store, name=name, reuse=resumed, on_attempt=keep)
+    name = f"{recipe.evaluation.problems} {stage} {folder.name}"
+    _, summary = evaluate(
+        problems, engine, sampling=_sampling(recipe), store=store, name=name, reuse=resumed, on_attempt=keep
+    )
     return _Measured(summary, tuple(attempts))
+
+
+def _held_out(
+    problems: Sequence[Problem], engine: Engine, recipe: GRPORecipe, folder: Path, store: Store, step: int
+) -> Metrics:
+    """Held-out accuracy with its 95 % interval, as a part of the step's metrics."""
+    name = f"{recipe.evaluation.problems} step {step} {folder.name}"
+    _, summary = evaluate(problems, engine, sampling=_sampling(recipe), store=store, name=name)
+    accuracy = summary.accuracy
+    return {
+        "held_out_accuracy": accuracy.mean,
+        "held_out_low": accuracy.low,
+        "held_out_high": accuracy.high,
+        "held_out_n": accuracy.problems,
+    }
+
+
+def _sampling(recipe: GRPORecipe) -> Sampling:
+    table: EvaluationTable = recipe.evaluation
+    return Sampling(temperature=table.temperature, max_tokens=table.max_tokens, seed=recipe.seed)
 
 
 def _solved_now(before: Sequence[Attempt], after: Sequence[Attempt]) -> tuple[tuple[Attempt, Attempt], ...]:
@@ -165,6 +247,9 @@ def _solved_now(before: Sequence[Attempt], after: Sequence[Attempt]) -> tuple[tu
 
 
 def _write(result: Result, recipe: GRPORecipe) -> None:
+    # Here, since what draws charts takes 50 MB that training has better use for.
+    from thinksmith.evaluate.report import read_metrics, render_report, training_report
+
     write_json(
         result.folder / "result.json",
         {

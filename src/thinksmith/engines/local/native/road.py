@@ -8,20 +8,25 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from pathlib import Path
 
 import torch
 
 from thinksmith.engines.local.cache import PADDING, Pool
 from thinksmith.engines.local.native import model as c
-from thinksmith.engines.local.native.build import library
 from thinksmith.engines.local.prompts import Prompt
 from thinksmith.engines.local.road import LEAST
 from thinksmith.engines.local.rows import Row
 from thinksmith.engines.local.sampler import Drawn, draw
 from thinksmith.engines.local.slots import Slots
+from thinksmith.native.build import Sources, library
 from thinksmith.policy.policy import Policy
 
 PREFILL_TOKENS = 1024  # at most in one pass
+FOLDER = Path(__file__).parent
+DECODER = Sources(
+    "decoder", (FOLDER / "decoder.c", FOLDER / "draw.c"), ("forward_scratch", "draw_scratch", "panel_lanes")
+)
 ALL_SHARED = 1 << 30  # of a prompt's tokens, all lie in its blocks
 
 
@@ -29,7 +34,7 @@ class NativeRoad:
     """Fulfils `thinksmith.engines.local.road.Road`."""
 
     def __init__(self, policy: Policy) -> None:
-        found = library()
+        found = library(DECODER)
         assert found is not None, "ask `fits` first"
         self.pool = Pool(policy.device, by_dim=True)
         self._policy = policy
@@ -47,7 +52,7 @@ class NativeRoad:
             c.model_of(policy.model)
         except (c.Unfit, AttributeError):
             return False
-        return library() is not None
+        return library(DECODER) is not None
 
     @property
     def bytes(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from thinksmith.errors import UserError
-from thinksmith.evaluate.recorded import read_recorded
+from thinksmith.problems.recorded import read_recorded
 from thinksmith.verify import verify
 
 

@@ -1,0 +1,1 @@
+"""HTTP to one endpoint: what it says comes as events, what goes wrong as one line."""
