@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -491,6 +491,13 @@ class TokenSplitter:
     def finish(self) -> list[Piece]:
         """The tokens are over: return what was held back."""
         return self._splitter.feed(self._text.finish()) + self._splitter.finish()
+
+
+def tokens_before(decode: Callable[[Sequence[int]], str], tokens: Sequence[int], border: int) -> int:
+    """How many tokens begin before character `border`; the text of a prefix only ever grows, so halving finds it."""
+    if border <= 0:
+        return 0
+    return bisect_left(range(len(tokens)), border, key=lambda count: len(decode(tokens[:count]).rstrip(REPLACEMENT)))
 
 
 class Detokeniser:

@@ -15,6 +15,7 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from thinksmith.engines.local.road import cache_argument
 from thinksmith.errors import UserError
 from thinksmith.fit.formats.formats import find_format
 from thinksmith.fit.shapes.configs import caches_of, shape_of
@@ -167,7 +168,9 @@ def filled(config: Config, cache: type, tokens: int, **limits: int) -> int:
     model = built(config, CPU)
     keeps = cache(config=model.config, **limits)
     with torch.inference_mode():
-        model(input_ids=torch.ones(1, tokens, dtype=torch.int64), past_key_values=keeps, use_cache=True)
+        model(
+            input_ids=torch.ones(1, tokens, dtype=torch.int64), **{cache_argument(type(model)): keeps}, use_cache=True
+        )
     return kept(keeps)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from thinksmith.engines.local.cache import BLOCK, blocks_for
 from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.engines.local.graphs import bucket as engines_bucket
+from thinksmith.engines.local.road import cache_argument
 from thinksmith.errors import UserError
 from thinksmith.fit.formats.formats import cache_bytes, find_format, find_kv_format, weights_bytes
 from thinksmith.fit.memory import local
@@ -188,7 +189,7 @@ def test_keys_and_values_are_what_transformers_caches(family):
     policy, tokens = policy_of(family), 20
     cache = transformers.DynamicCache()
     with torch.no_grad():
-        policy.model(torch.arange(tokens)[None], past_key_values=cache, use_cache=True)
+        policy.model(torch.arange(tokens)[None], **{cache_argument(type(policy.model)): cache}, use_cache=True)
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert cache_bytes(shape_of(policy.model.config.to_dict(), family), tokens, "fp32") == held
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from thinksmith.records import Request, Sampling, Trace
+from thinksmith.thinking import Tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +76,18 @@ class Releases(Protocol):
 
     def release(self) -> None:
         """Give it back until the next request. Nothing may be running."""
+        ...
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """An engine whose token ids can be turned into text here: what joins pieces of a trace exactly needs that."""
+
+    @property
+    def tags(self) -> Tags:
+        """The tags of its model's thinking."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, special tokens included and spaces untouched."""
         ...

@@ -1,4 +1,4 @@
-"""The statistics of an evaluation: an accuracy with its interval, a paired difference, pass@k.
+"""The statistics of an evaluation: an accuracy with its interval, and a paired difference.
 
 Sources:
 - Miller 2024, "Adding Error Bars to Evals" (arXiv 2411.00640): attempts at one problem are not independent, so the
@@ -9,8 +9,8 @@ Sources:
   from survey data" (Survey Methodology 24), and Franco et al. 2019 (J. Survey Statistics and Methodology 7): the
   interval of a clustered proportion is that of the effective sample size.
 - Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions" (Stat. in Medicine 24).
-- McNemar 1947 (Psychometrika 12) and Fisher 1935: the exact sign test and the sign-flip permutation test.
-- Chen et al. 2021, "Evaluating Large Language Models Trained on Code" (arXiv 2107.03374): the unbiased pass@k.
+
+The p-value of a difference is in `significance.py`, the bootstrap in `resample.py`, pass@k and its kin in `at_k.py`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,51 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
+
+from thinksmith.evaluate.at_k import pass_at_k
+from thinksmith.evaluate.significance import sign_flip_p
+
+__all__ = ["Accuracy", "Difference", "Means", "accuracy", "mean_interval", "paired", "pass_at_k", "share"]
 
 _TWO_SIDED_95 = 0.975
-_FLIPS = 10_000
-_FLIPS_AT_ONCE = 500  # bounds memory: 500 × 7,473 problems × 8 bytes is 30 MB
 
-Scores = Mapping[str, Sequence[float]]
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """The attempts of P problems, averaged: `mean_P` of `attempts_P` scores in 0..1 each, of the problems `ids`."""
+
+    ids: tuple[str, ...]
+    mean_P: Floats
+    attempts_P: Ints
+
+    @classmethod
+    def of(cls, score_N: Floats, problem_N: Ints, ids: Sequence[str]) -> Means:
+        """From N attempts as columns; `problem_N` are indices into `ids`. Problems without an attempt are left out.
+
+        ValueError for a score outside 0..1, or for no attempt.
+        """
+        if not len(score_N):
+            raise ValueError("there is no problem to take a mean of")
+        if not bool(np.all((score_N >= 0) & (score_N <= 1))):
+            raise ValueError("each score must be in 0..1")
+        attempts = np.bincount(problem_N, minlength=len(ids))
+        with np.errstate(invalid="ignore"):
+            mean = np.minimum(1.0, np.bincount(problem_N, weights=score_N, minlength=len(ids)) / attempts)
+        has = np.flatnonzero(attempts)
+        return cls(tuple(ids[at] for at in has), mean[has], attempts[has])
+
+    @property
+    def yes_no(self) -> bool:
+        """One attempt a problem, right or wrong."""
+        return bool(np.all(self.attempts_P == 1) and np.all((self.mean_P == 0) | (self.mean_P == 1)))
+
+
+Scores = Mapping[str, Sequence[float]] | Means
+"""Problem id → scores of its attempts; or a million of them as `Means.of(score_N, problem_N, ids)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +107,37 @@ class Difference:
         return f"{100 * self.mean:+.1f} points {interval} (95 %, paired, {self.problems} problems{dropped})"
 
 
-def accuracy(scores_by_problem: Scores) -> Accuracy:
-    """Mean score over problems with a Wilson interval of the effective sample size.
+def accuracy(scores: Scores) -> Accuracy:
+    """Mean score over problems with the interval of `share`.
 
     ValueError without a problem, with a problem that has no attempt, or with a score outside 0..1.
+    """
+    means = _means(scores)
+    return share(means.mean_P, int(means.attempts_P.sum()))
 
-    The clustered variance of the mean is var(problem means) / problems (Miller 2024, every problem weighing the same).
+
+def share(value_P: Floats, attempts: int) -> Accuracy:
+    """The mean of one value (0..1) a problem, with a Wilson interval of the effective sample size.
+
+    The values came of `attempts` attempts in all; as many as problems: each value is one trial, a yes or no.
+
+    The clustered variance of the mean is var(values) / problems (Miller 2024, every problem weighing the same).
     The effective sample size is the number of independent yes/no trials with that variance. Guards:
     - it is at least the number of problems (attempts that always agree with each other) and at most the number of
       attempts (attempts that do not depend on the problem). So with one attempt a problem it is the plain Wilson
       interval, and 0/300 and 300/300, whose estimated variance is zero, get the width that 300 problems deserve;
-    - with several attempts the variance was estimated from the problem means, hence the quantile of t, not the normal;
+    - with several attempts the variance was estimated from the values, hence the quantile of t, not the normal;
     - partial scores vary at most as yes/no ones of the same mean do, so for them the interval errs on the wide side.
     """
-    means = np.array([mean for mean in _problem_means(scores_by_problem).values()])
-    problems, attempts = len(means), sum(len(scores) for scores in scores_by_problem.values())
-    mean = float(means.mean())
+    problems = len(value_P)
+    if not problems:
+        raise ValueError("there is no problem to take a mean of")
+    mean = float(value_P.mean())
     trials, quantile = float(problems), float(ndtri(_TWO_SIDED_95))
     if attempts > problems > 1:
-        variance = float(means.var(ddof=1)) / problems
+        variance = float(value_P.var(ddof=1)) / problems
         bernoulli = mean * (1 - mean)
-        # A variance of rounding errors is none: then every problem has the same mean.
+        # A variance of rounding errors is none: then every problem has the same value.
         independent = bernoulli / variance if variance > 1e-15 else float(attempts if bernoulli > 1e-15 else problems)
         trials = min(max(independent, float(problems)), float(attempts))
         quantile = float(stdtrit(problems - 1, _TWO_SIDED_95))
@@ -106,52 +153,67 @@ def paired(before: Scores, after: Scores) -> Difference:
       which adds half an observation to each cell of the 2 × 2 table, and is right also with few changed problems;
     - when all differences are equal (or there is one problem) t has no width: the same interval is taken.
 
-    The p-value is the exact sign test (McNemar) where all changes have the same size, else a permutation test that
-    flips the signs of the differences (10,000 flips of a fixed seed, so the smallest p is 1/10,001).
+    The p-value is that of `significance.sign_flip_p`: McNemar's mid-p for yes/no attempts, sign flips for others.
     """
-    means_before, means_after = _problem_means(before), _problem_means(after)
-    shared = [problem for problem in means_before if problem in means_after]
+    means_before, means_after = _means(before), _means(after)
+    differences, shared = differences_of(means_before, means_after)
     if not shared:
         raise ValueError("the two sides share no problem")
-    # Differences of means such as 0.7 - 0.4 and 0.6 - 0.3 are equal: rounding makes them so.
-    differences = np.round(np.array([means_after[problem] - means_before[problem] for problem in shared]), 12)
-    yes_no = all(
-        len(side[problem]) == 1 and side[problem][0] in (0, 1) for side in (before, after) for problem in shared
-    )
-    constant = bool(np.all(differences == differences[0]))
-    low, high = _matched_interval(differences) if yes_no or constant else _t_interval(differences)
+    yes_no = means_before.yes_no and means_after.yes_no
+    low, high = matched_interval(differences) if yes_no else mean_interval(differences)
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     return Difference(
         mean=float(differences.mean()),
         low=low,
         high=high,
-        p=_no_difference_p(differences),
+        p=sign_flip_p(differences),
         wins=wins,
         losses=losses,
         ties=len(shared) - wins - losses,
         problems=len(shared),
-        dropped=len(means_before) + len(means_after) - 2 * len(shared),
+        dropped=len(means_before.ids) + len(means_after.ids) - 2 * len(shared),
     )
 
 
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """The chance that k of n attempts, drawn without replacement, hold one of the c correct ones.
+def differences_of(before: Means, after: Means) -> tuple[Floats, list[str]]:
+    """after - before of the problems that both have, and their ids, in the order of `before`."""
+    if before.ids == after.ids:
+        return np.round(after.mean_P - before.mean_P, 12), list(before.ids)
+    place = {problem: at for at, problem in enumerate(after.ids)}
+    both = [(at, place[problem]) for at, problem in enumerate(before.ids) if problem in place]
+    own, others = (np.array([pair[side] for pair in both], dtype=np.int64) for side in (0, 1))
+    # Differences of means such as 0.7 - 0.4 and 0.6 - 0.3 are equal: rounding makes them so.
+    return np.round(after.mean_P[others] - before.mean_P[own], 12), [before.ids[at] for at, _ in both]
 
-    Unbiased for the chance that k fresh attempts hold a correct one (Chen et al. 2021, equation 1), which
-    1 - (1 - c/n)^k is not.
-    """
-    if not 0 <= c <= n or not 1 <= k <= n:
-        raise ValueError(f"pass@k needs 0 <= c <= n and 1 <= k <= n, not n={n}, c={c}, k={k}")
-    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+def mean_interval(differences_P: Floats) -> tuple[float, float]:
+    """The 95 % interval of the mean of differences in -1..1: t, or `matched_interval` where t has no width."""
+    if np.all(differences_P == differences_P[0]):
+        return matched_interval(differences_P)
+    problems, mean = len(differences_P), float(differences_P.mean())
+    half = float(stdtrit(problems - 1, _TWO_SIDED_95)) * float(differences_P.std(ddof=1)) / math.sqrt(problems)
+    return max(-1.0, mean - half), min(1.0, mean + half)
 
 
-def _problem_means(scores_by_problem: Scores) -> dict[str, float]:
-    if not scores_by_problem:
+def matched_interval(differences_P: Floats) -> tuple[float, float]:
+    """Agresti and Min 2005: Wald's interval after adding half a win, half a loss and one tie."""
+    observations = len(differences_P) + 2
+    mean = float(differences_P.sum()) / observations
+    variance = (float((differences_P**2).sum()) + 1) / observations - mean**2
+    half = float(ndtri(_TWO_SIDED_95)) * math.sqrt(variance / observations)
+    return max(-1.0, mean - half), min(1.0, mean + half)
+
+
+def _means(scores: Scores) -> Means:
+    if isinstance(scores, Means):
+        return scores
+    if not scores:
         raise ValueError("there is no problem to take a mean of")
-    for problem, scores in scores_by_problem.items():
-        if not len(scores) or not all(0 <= score <= 1 for score in scores):
+    for problem, each in scores.items():
+        if not len(each) or not all(0 <= score <= 1 for score in each):
             raise ValueError(f"{problem}: needs at least one score, each in 0..1")
-    return {problem: math.fsum(scores) / len(scores) for problem, scores in scores_by_problem.items()}
+    means = np.array([math.fsum(each) / len(each) for each in scores.values()])
+    return Means(tuple(scores), means, np.array([len(each) for each in scores.values()]))
 
 
 def _wilson(mean: float, trials: float, quantile: float) -> tuple[float, float]:
@@ -161,33 +223,3 @@ def _wilson(mean: float, trials: float, quantile: float) -> tuple[float, float]:
     half = math.sqrt(square * mean * (1 - mean) + square**2 / 4) / (1 + square)
     # The interval holds the mean by construction; min and max keep rounding from denying it at 0 and 1.
     return max(0.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
-
-
-def _t_interval(differences: Floats) -> tuple[float, float]:
-    mean, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    half = float(stdtrit(len(differences) - 1, _TWO_SIDED_95)) * error
-    return max(-1.0, mean - half), min(1.0, mean + half)
-
-
-def _matched_interval(differences: Floats) -> tuple[float, float]:
-    """Agresti and Min 2005: Wald's interval after adding half a win, half a loss and one tie."""
-    observations = len(differences) + 2
-    mean = float(differences.sum()) / observations
-    variance = (float((differences**2).sum()) + 1) / observations - mean**2
-    half = float(ndtri(_TWO_SIDED_95)) * math.sqrt(variance / observations)
-    return max(-1.0, mean - half), min(1.0, mean + half)
-
-
-def _no_difference_p(differences: Floats) -> float:
-    changes = differences[differences != 0]
-    if not len(changes):
-        return 1.0
-    if np.all(np.abs(changes) == abs(changes[0])):
-        wins = int((changes > 0).sum())
-        return min(1.0, 2 * float(bdtr(min(wins, len(changes) - wins), len(changes), 0.5)))
-    random = np.random.default_rng(0)
-    observed, as_far = abs(float(changes.sum())) - 1e-9, 0
-    for _ in range(0, _FLIPS, _FLIPS_AT_ONCE):
-        signs = 2.0 * random.integers(0, 2, (_FLIPS_AT_ONCE, len(changes))) - 1
-        as_far += int((np.abs(signs @ changes) >= observed).sum())
-    return (as_far + 1) / (_FLIPS + 1)

@@ -180,14 +180,22 @@ def _require(policy: Policy) -> dict[str, Any]:
 
 
 def _inject(policy: Policy, config: Any) -> None:
-    """Let peft put its layers in, silently and without a trace in torch's random numbers."""
+    """Let peft put its layers in, silently and without a trace in torch's random numbers.
+
+    Not by transformers' `add_adapter`, which calls the same and first asks for a version of peft that may not be out.
+    """
+    from peft import inject_adapter_in_model
+
     model = policy.model
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         try:
-            model.add_adapter(config, NAME)
+            inject_adapter_in_model(config, model, NAME)
         except (TypeError, ValueError, NotImplementedError) as error:  # a kind of layer that peft does not know
             raise UserError(f"model {policy.name} cannot take an adapter: {one_line(error)}") from None
+    model._hf_peft_config_loaded = True  # as `add_adapter` notes it for transformers' own methods
+    for layer in _layers(policy).values():
+        layer.set_adapter(NAME)
     model.train(model.training)  # its new parts too
     for weight in _weights(policy).values():
         weight.data = weight.data.float()

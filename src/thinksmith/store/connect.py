@@ -8,6 +8,7 @@ seconds to make.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, bindparam, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from thinksmith.errors import UserError
@@ -25,6 +26,11 @@ from thinksmith.store.faults import explained
 
 BUSY_SECONDS = 30.0
 """How long a process waits for another one's write."""
+
+_CACHE_KIB = 64 * 1024  # of pages, for each connection: the upper pages of the indexes of a million attempts
+_LOG_PAGES = 8000
+"""Pages (4 KiB) of the write-ahead log before they go to the database's file. Many attempts change the same pages of an
+index, and each such page then goes there once."""
 
 _ADVISORY_LOCK = 0x7415  # any number: PostgreSQL's name for the lock under which the tables are made
 
@@ -113,6 +119,8 @@ def _settings(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    cursor.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
     cursor.close()
 
 
@@ -145,16 +153,43 @@ def _version(connection: Connection, where: str) -> int:
 
 
 def _upgrade(connection: Connection, where: str) -> None:
-    """Add what newer versions have, all or nothing; rows stay as they are."""
+    """Add what newer versions have, all or nothing. Rows stay as they are, but for what is known of a new column."""
     _lock(connection)
-    for version in range(_version(connection, where) + 1, schema.SCHEMA_VERSION + 1):  # asked again, under the lock
+    older = _version(connection, where)  # asked again, under the lock
+    for version in range(older + 1, schema.SCHEMA_VERSION + 1):
         for name in schema.ADDED[version]:
             kind = schema.attempts.c[name].type.compile(connection.dialect)
             connection.exec_driver_sql(f"ALTER TABLE attempts ADD COLUMN {name} {kind}")
+    if older == 5:  # the one version that knew costs and had no column for them
+        _fill_costs(connection)
+    _index(connection, {name for version in range(older + 1, schema.SCHEMA_VERSION + 1) for name in _indexed(version)})
     connection.execute(
         schema.meta.update().where(schema.meta.c.key == "schema_version"), {"value": str(schema.SCHEMA_VERSION)}
     )
     connection.commit()
+
+
+def _fill_costs(connection: Connection) -> None:
+    """What an endpoint's answers cost stood in `usage` alone, as JSON that not every database reads (NaN)."""
+    column = schema.attempts.c
+    told = select(column.id, column.usage).where(column.usage.is_not(None))
+    costs = [(number, json.loads(usage).get("cost")) for number, usage in connection.execute(told)]
+    rows = [{"number": number, "cost": cost} for number, cost in costs if cost is not None]
+    if rows:
+        filled = schema.attempts.update().where(column.id == bindparam("number")).values(cost=bindparam("cost"))
+        connection.execute(filled, rows)
+
+
+def _indexed(version: int) -> tuple[str, ...]:
+    return schema.INDEXED.get(version, ())
+
+
+def _index(connection: Connection, names: set[str]) -> None:
+    """Make these indexes of `attempts` anew, as the schema has them now."""
+    for index in schema.attempts.indexes:
+        if index.name in names:
+            connection.exec_driver_sql(f"DROP INDEX IF EXISTS {index.name}")
+            index.create(connection)
 
 
 def _create(connection: Connection) -> None:

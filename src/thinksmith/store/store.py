@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,24 +18,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Connection, Engine, Select, Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Select, func, select
 from sqlalchemy.exc import IntegrityError
 
 from thinksmith.errors import UserError
 from thinksmith.records import Attempt, Status
 from thinksmith.store.attempts import attempt_from_row, attempt_row, canonical, digest, problem_row
+from thinksmith.store.columns import read_figures
 from thinksmith.store.connect import default_url, open_engine
 from thinksmith.store.faults import explained, undamaged
+from thinksmith.store.figures import Figures
+from thinksmith.store.insert import insert
+from thinksmith.store.order import Key, Order, Wanted, find_problems, page
 from thinksmith.store.schema import attempts as attempts_table
 from thinksmith.store.schema import problems as problems_table
 from thinksmith.store.schema import runs as runs_table
 
 __all__ = ["Order", "Run", "Store", "StoredAttempt", "config_hash", "default_url"]
 
-Order = Literal["made", "longest", "shortest"]
-
 _PAGE = 128  # attempts read at a time: few enough to hold, enough to hide the cost of a query
+_NUMBERS = 1024  # numbers of attempts read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +167,20 @@ class Store:
         if not attempts:
             return []
         now = datetime.now(UTC)
-        problems, rows = {}, []
+        hashes, problems, rows = {}, {}, []
         for attempt in attempts:
-            problem = problem_row(attempt.problem)
-            problems[problem["hash"]] = problem
-            rows.append({"run_id": run_id, "made": now, "problem_hash": problem["hash"], **attempt_row(attempt)})
+            if id(attempt.problem) not in hashes:  # most often the attempts at a problem share its record
+                problem = problem_row(attempt.problem)
+                hashes[id(attempt.problem)] = problem["hash"]
+                problems[problem["hash"]] = problem
+            head = {"run_id": run_id, "made": now, "problem_hash": hashes[id(attempt.problem)]}
+            rows.append(head | attempt_row(attempt))
         try:
             with self._transaction() as connection:
                 # Sorted, so that two writers wait for each other's problems in the same order and cannot deadlock.
-                self._insert(connection, problems_table, [problems[key] for key in sorted(problems)], ["hash"])
-                self._insert(connection, attempts_table, rows, ["run_id", "problem_id", "sample"])
-                return _numbers(connection, run_id, [(row["problem_id"], row["sample"]) for row in rows])
+                insert(connection, problems_table, [problems[key] for key in sorted(problems)], ["hash"])
+                made = insert(connection, attempts_table, rows, ["run_id", "problem_id", "sample"])
+                return _numbers(connection, run_id, [(row["problem_id"], row["sample"]) for row in rows], made)
         except IntegrityError as error:
             raise UserError(f"no run {run_id!r} in {self.where}: attempts belong to a run that was started") from error
 
@@ -184,34 +190,37 @@ class Store:
         *,
         wrong: bool = False,
         status: str | None = None,
+        problem: str | None = None,
         order: Order = "made",
+        after: int | None = None,
         limit: int | None = None,
     ) -> Iterator[StoredAttempt]:
-        """A run's attempts, read a page at a time; those stored after the call are not seen.
+        """A run's attempts, read a page at a time; those stored after the call are not seen. (In PostgreSQL one that
+        another connection was storing during the call may be.)
 
-        `wrong` keeps whatever is not correct (also truncated, no answer, ...), `status` keeps one status, `order` is
-        that of storing or by sampled tokens. `run_id` may be whatever `run` takes. Raises UserError at once for an
-        unknown run or status.
+        `wrong` keeps whatever is not correct (also truncated, no answer, ...), `status` keeps one status, `problem` the
+        problem of this id, or those with this text in their id or prompt. `order` is that of storing or by sampled
+        tokens. `after` is the number of an attempt of this run: those behind it in the order come, so the next page
+        begins after the last number of this one. `run_id` may be whatever `run` takes. Raises UserError at once for an
+        unknown run, status, problem or number.
         """
         if status is not None and status not in get_args(Status):
             raise UserError(f"no status {status!r}: choose one of {', '.join(get_args(Status))}")
-        column = attempts_table.c
-        query = select(column.id).where(column.run_id == self._resolve(run_id))
-        if wrong:
-            query = query.where(column.status != "correct")
-        if status is not None:
-            query = query.where(column.status == status)
-        by_length = {"made": (), "longest": (column.tokens.desc(),), "shortest": (column.tokens,)}[order]
+        statuses = (status,) if status else get_args(Status)
+        run_id = self._resolve(run_id)
         with self._transaction() as connection:
-            numbers = list(connection.scalars(query.order_by(*by_length, column.id).limit(limit)))
-        return self._read(numbers)
+            last = connection.scalar(select(func.max(attempts_table.c.id))) or 0
+            problems = None if problem is None else find_problems(connection, run_id, problem)
+            behind = None if after is None else _key(connection, run_id, after)
+        kept = tuple(each for each in statuses if not (wrong and each == "correct"))
+        return self._read(self._numbers(Wanted(run_id, kept, order, last, problems), behind, limit))
 
     def attempt(self, id_text: str | int) -> StoredAttempt:
         """One attempt by its number, as `attempts` tells it. Raises UserError if there is none."""
         text = str(id_text).strip()
         if not (text.isascii() and text.isdecimal()):
             raise UserError(f"an attempt is named by its number, such as 123, not {text!r}")
-        found = list(self._read([int(text)])) if int(text) < 2**63 else []
+        found = list(self._read([[int(text)]])) if int(text) < 2**63 else []
         if not found:
             raise UserError(f"no attempt {text} in {self.where}")
         return found[0]
@@ -223,6 +232,24 @@ class Store:
         with self._transaction() as connection:
             return {(row.problem_id, row.sample) for row in connection.execute(query)}
 
+    def read(self, numbers: Sequence[int]) -> list[StoredAttempt]:
+        """The attempts of these numbers, in this order; numbers that the store does not have are left out."""
+        return list(self._read([list(numbers)]))
+
+    def figures(self, run_id: str) -> Figures:
+        """A run's attempts as columns of numbers, a million of them in seconds: what `figures_of` makes of the
+        attempts, with their numbers in the store. `run_id` may be whatever `run` takes."""
+        run_id = self._resolve(run_id)
+        with undamaged(self.where), self._transaction() as connection:
+            return read_figures(connection, run_id)
+
+    def judges(self, run_id: str) -> tuple[str, ...]:
+        """The models that gave verdicts in a run, sorted."""
+        column = attempts_table.c
+        query = select(column.judge).where(column.run_id == self._resolve(run_id), column.judge.is_not(None)).distinct()
+        with self._transaction() as connection:
+            return tuple(sorted(connection.scalars(query)))
+
     # Inside
 
     @contextmanager
@@ -230,24 +257,28 @@ class Store:
         with explained(self.where), self._engine.begin() as connection:
             yield connection
 
-    def _insert(self, connection: Connection, table: Table, rows: list[dict[str, Any]], unique: list[str]) -> None:
-        """Insert the rows that are not there yet."""
-        if self._engine.dialect.name == "sqlite":
-            connection.execute(sqlite.insert(table).on_conflict_do_nothing(index_elements=unique), rows)
-        else:
-            connection.execute(postgresql.insert(table).on_conflict_do_nothing(index_elements=unique), rows)
+    def _numbers(self, wanted: Wanted, after: Key | None, limit: int | None) -> Iterator[list[int]]:
+        """The wanted attempts' numbers, in pages."""
+        left = sys.maxsize if limit is None else limit
+        while left > 0:
+            size = min(left, _NUMBERS)
+            with self._transaction() as connection:
+                keys = page(connection, wanted, after, size)
+            yield [number for _, number in keys]
+            if len(keys) < size:
+                return
+            after, left = keys[-1], left - size
 
-    def _read(self, numbers: list[int]) -> Iterator[StoredAttempt]:
+    def _read(self, pages: Iterable[list[int]]) -> Iterator[StoredAttempt]:
         """The attempts of these numbers, in this order. No transaction stays open while the caller works on a page."""
         problem = problems_table.c
         query = select(attempts_table, problem.prompt, problem.gold, problem.kind, problem.meta).join(problems_table)
-        for start in range(0, len(numbers), _PAGE):
-            page = numbers[start : start + _PAGE]
+        for number in (numbers[start : start + _PAGE] for numbers in pages for start in range(0, len(numbers), _PAGE)):
             with undamaged(self.where):
                 with self._transaction() as connection:
-                    rows = connection.execute(query.where(attempts_table.c.id.in_(page))).all()
+                    rows = connection.execute(query.where(attempts_table.c.id.in_(number))).all()
                 stored = {row.id: _stored(row._asdict()) for row in rows}
-            yield from (stored[number] for number in page if number in stored)
+            yield from (stored[each] for each in number if each in stored)
 
     def _resolve(self, name: str) -> str:
         with self._transaction() as connection:
@@ -285,9 +316,21 @@ def _with_config(kind: str, config_hash: str) -> Select[Any]:
     return select(runs_table).where(runs_table.c.kind == kind, runs_table.c.config_hash == config_hash)
 
 
-def _numbers(connection: Connection, run_id: str, keys: list[tuple[str, int]]) -> list[int]:
-    """The numbers of the run's attempts with these (problem id, sample)."""
+def _key(connection: Connection, run_id: str, number: int) -> Key:
+    """Where an attempt stands in the orders."""
     column = attempts_table.c
+    found = connection.execute(select(column.tokens).where(column.run_id == run_id, column.id == number)).first()
+    if found is None:
+        raise UserError(f"no attempt {number} in the run {run_id}: go on after one that it has")
+    return found.tokens, number
+
+
+def _numbers(connection: Connection, run_id: str, keys: list[tuple[str, int]], new: int) -> list[int]:
+    """The numbers of the run's attempts with these (problem id, sample), `new` of which were just inserted."""
+    column = attempts_table.c
+    if new == len(keys):  # SQLite numbers one after the other, and no other writer is at work
+        last: int = connection.scalar(select(func.max(column.id))) or 0
+        return list(range(last - new + 1, last + 1))
     problem_ids = sorted({problem_id for problem_id, _ in keys})
     numbers: dict[tuple[str, int], int] = {}
     for start in range(0, len(problem_ids), 1000):  # databases bound the number of values in a query

@@ -6,8 +6,9 @@ it has an `Outcome`. The driver (`thinksmith.strategies.driver`) keeps thousands
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from thinksmith.engines.contract import Engine
 from thinksmith.records import Problem, Trace
@@ -15,12 +16,25 @@ from thinksmith.records import Problem, Trace
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a strategy came to: its `answer`, every trace it asked for, the `tokens` it spent, and `why` it stopped."""
+    """What a strategy came to: its `answer`, every trace it asked for in the order of asking, the `tokens` it spent
+    (sampled ones, also those that were thrown away), and `why` it stopped.
+
+    `trace` is the one whose answer it is; None: the last. `notes` (JSON) are what the strategy wants to keep beside,
+    such as how many voted for the answer.
+    """
 
     answer: str
     traces: tuple[Trace, ...]
     tokens: int
     why: str
+    trace: Trace | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> Trace:
+        """The trace that is judged. Raises IndexError for an outcome of no trace at all."""
+        return self.trace or self.traces[-1]
 
 
 Strategy = Callable[[Problem, Engine], Awaitable[Outcome]]
+"""The contract. A failure of the connection is an exception; a model's failure is a trace, and no exception."""

@@ -28,7 +28,7 @@ from thinksmith.engines.local.rows import Closing, Job, Listener, Row, Watch, op
 from thinksmith.errors import UserError
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Request, Sampling, Trace
-from thinksmith.thinking import Piece
+from thinksmith.thinking import Piece, Tags
 
 SLOTS = 256
 LINGER = 1.0  # seconds that the thread waits for more before it ends
@@ -94,6 +94,15 @@ class LocalEngine:
     def room(self) -> int:
         """Requests that it wants now: enough that a slot never waits for one."""
         return max(0, 2 * self._slots - self._pending)
+
+    @property
+    def tags(self) -> Tags:
+        """The tags of the model's thinking."""
+        return self._policy.tags
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, special tokens included and spaces untouched."""
+        return self._policy.decode(ids)
 
     @property
     def memory(self) -> int:

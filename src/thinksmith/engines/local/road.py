@@ -5,7 +5,9 @@ A road writes pieces of prompts into its pool, and draws the next tokens of rows
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -131,12 +133,17 @@ class TransformersRoad:
         # A mask of four dimensions is passed on as it is, so transformers builds none; `slot_attention` has its own.
         mask = torch.empty(1, 1, 1, 1, device=ids.device)
         positions = positions.expand(ids.shape)
-        return model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=step, use_cache=True, slots=step
-        )
+        cache = {cache_argument(type(model)): step}
+        return model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, slots=step, **cache)
 
     def _whole(self, numbers: list[Any]) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._policy.device)
+
+
+@lru_cache
+def cache_argument(model: type) -> str:
+    """What a model's class calls its cache: transformers 5.24 renamed it."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"  # type: ignore[attr-defined]
 
 
 def hooked(module: torch.nn.Module) -> bool:

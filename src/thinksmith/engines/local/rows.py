@@ -7,7 +7,6 @@ those with a thinking budget, stop strings or a listener have a `Watch`, which r
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -18,7 +17,7 @@ import torch
 from thinksmith.engines.local.prompts import Prompt
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Finish, Request, Trace
-from thinksmith.thinking import TURN, Detokeniser, Piece, Splitter, Tags, TokenSplitter
+from thinksmith.thinking import TURN, Detokeniser, Piece, Splitter, Tags, TokenSplitter, tokens_before
 
 Listener = Callable[[list[Piece]], None]
 
@@ -257,7 +256,7 @@ def trace_of(policy: Policy, row: Row) -> Trace:
     splitter.finish()
     thinking_tokens = len(row.tokens)
     if splitter.answer_from is not None:
-        thinking_tokens = _tokens_before(policy, row.tokens, splitter.answer_from - len(job.opened))
+        thinking_tokens = tokens_before(policy.decode, row.tokens, splitter.answer_from - len(job.opened))
     return Trace(
         thinking=splitter.thinking,
         answer=splitter.answer,
@@ -277,15 +276,6 @@ def trace_of(policy: Policy, row: Row) -> Trace:
         error=row.error,
         forced=tuple(row.forced),
         top_logprobs=tuple(row.top) if job.request.sampling.top_logprobs else None,
-    )
-
-
-def _tokens_before(policy: Policy, tokens: Sequence[int], border: int) -> int:
-    """How many tokens begin before character `border`; the text of a prefix only ever grows, so halving finds it."""
-    if border <= 0:
-        return 0
-    return bisect_left(
-        range(len(tokens)), border, key=lambda count: len(policy.decode(tokens[:count]).rstrip("\ufffd"))
     )
 
 

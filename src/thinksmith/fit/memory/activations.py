@@ -20,6 +20,7 @@ HEAD_NORMS = ("q_norm", "k_norm")
 GATES = ("gate_proj", "gate_up_proj")
 DOWNS = ("down_proj", "w2")
 WIDE_NORMS = ("olmo2", "gemma", "cohere")  # multiply by the norm's weight before they leave float32
+FUSED = ("llama", "mistral", "qwen2", "qwen3")  # whose norms and gates `training/packed/native/fused.py` computes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Way:
     are learnt, else only adapters of `rank` on the matrices `targets` (empty: all in the layers). `cast`: weights are
     multiplied as copies in `product` bytes, which the graph holds (autocast). `unpacked`: the format (int8, int4) of
     frozen weights that are made whole for each product, and that the graph holds so (torchao). `fused`: attention keeps
-    no scores.
+    no scores. `native`: a packed row on a CPU, computed by the code in C of `training/packed/native/`.
     """
 
     stream: int
@@ -41,10 +42,15 @@ class Way:
     cast: bool = False
     unpacked: str = ""
     fused: bool = True
+    native: bool = False
 
     def learns(self, tensor: Tensor) -> bool:
         """Is an adapter put on this matrix?"""
         return not self.full and is_linear(tensor) and (not self.targets or tensor.name in self.targets)
+
+    def lean(self, shape: Shape) -> bool:
+        """Do norms and gates keep nothing but what they read?"""
+        return self.native and self.stream == self.product == FLOAT and shape.architecture in FUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,8 @@ def norm_bytes(shape: Shape, width: int, number: int, way: Way) -> int:
     """Of one token: RMSNorm's input in float32 (for the square and for the product), 1 / its root mean square, and
     the normalised input in its type of `number` bytes, which the gradient of its weight needs. Its output is kept by
     whoever multiplies it."""
+    if way.lean(shape):
+        return width * FLOAT + FLOAT
     if shape.architecture.lower().startswith(WIDE_NORMS):
         number = FLOAT
     return width * FLOAT + FLOAT + (width * number if way.full else 0)
@@ -154,13 +162,14 @@ def _scores(shape: Shape, way: Way, rows: int, length: int) -> int:
 
 def _mlp(shape: Shape, way: Way, tensors: list[Tensor]) -> int:
     """Of one token. down(silu(gate(x)) · up(x)): gate's output is kept for silu, silu's and up's for the product, and
-    the product for down's gradient; x for those of gate and up. Without a gate: the input of the activation and its
-    output."""
+    the product for down's gradient; x for those of gate and up. In C silu is computed again, and not kept. Without a
+    gate: the input of the activation and its output."""
     dense = [t for t in tensors if t.part == "mlp" and is_linear(t)]
     experts = [t for t in tensors if t.part == "expert"]
     gated = any(t.name in GATES for t in dense) or bool(experts)
     inner = _inner(tensors)
-    inside = (3 if gated else 1) * inner + (inner if way.full or experts else 0)
+    factors = (2 if way.lean(shape) else 3) if gated else 1
+    inside = factors * inner + (inner if way.full or experts else 0)
     read = _inputs(way, [t for t in dense if t.name not in DOWNS])
     return inside * way.product + read + _routing(shape, way, tensors, bool(read))
 

@@ -17,6 +17,7 @@ CHUNK_ELEMENTS = 1 << 24  # logits in one chunk, as `policy/logprobs.py` has it
 SOFTMAX_COPIES = 3  # log-probabilities, their gradient and that of the logits: torch's backward pass of cross_entropy
 CHUNK_COPIES = 3  # logits, their probabilities, and the product of both, for the entropy
 FILL = 256  # `training/sft.py` rounds the number of logits up to this
+LANE = 16  # numbers of a vector, of which a head has whole ones in C, where vectors are 512 bits wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,25 +121,38 @@ def _one_layer(shape: Shape, step: Pass) -> tuple[dict[str, int], int]:
     that layer.
 
     At the product of the feed-forward: the gradients of both factors and of the residual, while the product itself is
-    gone. At a norm: four tensors in float32. At attention: gradients of its output, of queries, keys and values, while
-    the feed-forward's and its norm's are gone; at the norms of queries four times these in float32.
+    gone. At a norm: four tensors in float32, in C two. At attention: gradients of its output, of queries, keys and
+    values, while the feed-forward's and its norm's are gone; at the norms of queries as many of these as at a norm.
     """
     way, layer = step.way, shape.layers - 1
     own = kept(shape, way, layer, step.rows, step.length)
     stream, hidden = shape.hidden * way.stream, shape.hidden
     queries, keys = shape.heads * shape.key_dim, shape.kv_heads * (shape.key_dim + shape.value_dim)
     gone = own.mlp // step.tokens + norm_bytes(shape, hidden, way.stream, way)
-    heads = 4 * FLOAT * queries + keys * way.product
+    norm = FLOAT * (2 if way.lean(shape) else 4)
+    heads = norm * queries + keys * way.product
     in_heads = (2 * queries + keys) * way.product  # freed with attention's backward pass
     found = {
-        "norm": 4 * FLOAT * hidden + (stream if way.stream < FLOAT else 0),
+        "norm": norm * hidden + (stream if way.stream < FLOAT else 0),
         "product": 2 * shape.inner * way.product + stream,
-        "attention": (queries + keys + shape.heads * shape.value_dim) * way.product + stream - gone,
+        "attention": (queries + keys + shape.heads * shape.value_dim) * way.product + stream - gone + _desk(shape, way),
     }
     if any(tensor.name == "q_norm" for tensor in of_layer(shape, layer)):
         found["heads"] = heads + stream - gone - in_heads
     inside = own.total - (0 if step.recomputed else own.weights)
     return {name: max(0, step.tokens * size) for name, size in found.items()}, inside
+
+
+def _desk(shape: Shape, way: Way) -> int:
+    """What the backward pass of attention in C takes of one token beside its results: queries, the output's gradient
+    and keys with whole vectors a head, keys and values turned, sums of their gradients
+    (`floats_of` in `training/packed/native/attention.c`); and numbers of 16 bits in 32, with the output and results."""
+    if not way.native:
+        return 0
+    padded, dim = round_up(shape.key_dim, LANE), shape.key_dim
+    scratch = (2 * shape.heads + 3 * shape.kv_heads) * padded + 2 * shape.kv_heads * dim
+    wide = (4 * shape.heads + 4 * shape.kv_heads) * dim if way.product < FLOAT else 0
+    return FLOAT * (scratch + wide)
 
 
 def largest_matrix(shape: Shape) -> int:

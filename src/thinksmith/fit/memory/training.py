@@ -221,6 +221,7 @@ def way_of(training: Training, device: Device) -> Way:
         # torch's flash kernels on a GPU are for 16 bits, its others want as many heads of keys as of queries, and so
         # float32 falls back to the plain one: https://github.com/pytorch/pytorch/pull/191085
         fused=device.kind != "cuda" or product < FLOAT,
+        native=training.packs and device.kind == "cpu",
     )
 
 

@@ -3,7 +3,8 @@
 Four stages: `pretrain` (a common trunk), then two branches: `base` ends in tiny-base, with the habits of raw text
 (answers without thinking, slips that nobody noticed); `sft` (clean traces) and `polish` (GRPO, on what `sft` made) end
 in tiny, the finished reasoner. Each is a TOML file beside this one. An interrupted stage goes on from its last
-checkpoint.
+checkpoint. Two more stages, `smaller` and `larger`, make siblings of other sizes, which are measured beside tiny and
+not shipped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from thinksmith.engines.local.engine import LocalEngine
+from thinksmith.models import path as embedded
 from thinksmith.policy.load import load_policy, load_tokenizer
 from thinksmith.policy.policy import Policy
 from thinksmith.problems.families import FAMILIES, stream, write_solution
@@ -39,6 +41,7 @@ from thinksmith.training.sft import SFTConfig, SFTStep, sft
 HERE = Path(__file__).parent
 TRUNK, SFT = "pretrain", "sft"
 STAGES = (TRUNK, "base", SFT, "polish")
+SIBLINGS = ("smaller", "larger")
 # The models that two of the stages end in: the stages behind each, and what its card says it is.
 MODELS = {
     "tiny-base": (
@@ -73,7 +76,10 @@ def new_model(shape: dict[str, int], tokenizer: Any, seed: int) -> Qwen2ForCausa
 
 
 def source(tokenizer: Any, settings: dict[str, Any], longest: int, step: int) -> Sequence[Example]:
-    """The examples of one step: problems of the training split, drawn by family weight, solved in the stage's style."""
+    """The examples of one step: problems of the training split, drawn by family weight, solved in the stage's style.
+
+    A share of `at_once` of them has no thinking at all, as where an engine ends it before it began.
+    """
     rng = Random(f"{settings['seed']}:{step}")
     names = rng.choices(list(FAMILIES), [settings["families"][f] for f in FAMILIES], k=settings["sequences"])
     style = Style(**settings["style"])
@@ -81,8 +87,10 @@ def source(tokenizer: Any, settings: dict[str, Any], longest: int, step: int) ->
     for name in names:
         problem = next(stream(name, {}, split="train", seed=rng.getrandbits(32)))
         solution = write_solution(problem, rng, style)
+        at_once = "at_once" in settings and rng.random() < settings["at_once"]
+        thinking = "" if at_once else solution.thinking
         prompt = tokenizer.apply_chat_template(problem.messages, tokenize=False, add_generation_prompt=True)
-        texts.append((prompt, f"{solution.thinking}\n</think>\n\n{solution.answer}<|im_end|>"))
+        texts.append((prompt, f"{thinking}\n</think>\n\n{solution.answer}<|im_end|>"))
     encoded = zip(
         tokenizer([prompt for prompt, _ in texts])["input_ids"],
         tokenizer([completion for _, completion in texts])["input_ids"],
@@ -122,6 +130,15 @@ def polish(folder: Path) -> None:
     train(policy, LocalEngine(policy), pool, settings, work, on_step=_say)
     (folder / "polish.jsonl").write_bytes((work / "metrics.jsonl").read_bytes())
     _finish("tiny", folder, policy)
+
+
+def sibling(stage: str, folder: Path) -> None:
+    """A model of another size on tiny's tokenizer, in one stage."""
+    settings = recipe(stage)
+    tokenizer = load_tokenizer(embedded("tiny"))
+    model = new_model(settings["model"], tokenizer, settings["seed"])
+    _fine_tune(stage, folder, model, tokenizer)
+    save_model(folder / stage, model, tokenizer)
 
 
 def _fine_tune(stage: str, folder: Path, model: Any, tokenizer: Any) -> None:
@@ -175,10 +192,12 @@ def _log(path: Path) -> Callable[[SFTStep], None]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m thinksmith.recipes.tiny.make", description=__doc__)
     parser.add_argument("folder", type=Path, help="where tokenizer, checkpoints and models are written")
-    parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage (may be given again)")
+    stages = STAGES + SIBLINGS
+    parser.add_argument("--stage", choices=stages, action="append", help="only this stage (may be given again)")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     run = {TRUNK: pretrain, "base": base, SFT: sft_stage, "polish": polish}
+    run |= {name: partial(sibling, name) for name in SIBLINGS}
     for stage in options.stage or STAGES:
         run[stage](options.folder)
 

@@ -233,7 +233,7 @@ static void forward_block(const Row *r, Sizes s, Packed p, Segment g, int64_t h,
 static int64_t floats_of(const Row *r, Sizes s, int backward) {
     const int64_t heads = r->kv_heads * r->tokens * s.group * s.padded, keys = r->kv_heads * r->tokens * s.padded;
     const int64_t turned = r->kv_heads * r->dim * s.width;
-    return backward ? 2 * heads + 4 * keys + 2 * turned + 2 * r->kv_heads * r->buffers * s.padded
+    return backward ? 2 * heads + 3 * keys + 2 * turned + 2 * r->kv_heads * r->buffers * s.padded
                     : heads + 2 * keys + turned;
 }
 

@@ -1,0 +1,298 @@
+"""`thinksmith scale`: a grid of models and budgets, a pool of single samples for each, and the curves that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from thinksmith.engines.contract import Engine
+from thinksmith.errors import UserError
+from thinksmith.evaluate.curve import Axis, Curves, EqualSpend, Point, Reach, same_problems
+from thinksmith.evaluate.evaluate import evaluate
+from thinksmith.evaluate.policies import POLICIES, Policy, expect
+from thinksmith.evaluate.pool import Floats, Pool, budget_name, pool_of_run
+from thinksmith.evaluate.summary import scores_by_problem
+from thinksmith.fit.shapes.shape import Shape
+from thinksmith.records import Attempt, Problem, Sampling
+from thinksmith.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A budget of thinking: at `most` so many tokens (None: no bound; 0: answers at once), at `least` so many, where
+    `wait` takes the place of an end that comes too soon (s1, Muennighoff et al. 2025, arXiv:2501.19393)."""
+
+    most: int | None = None
+    least: int = 0
+    wait: str = "Wait"
+
+    @property
+    def name(self) -> str:
+        return budget_name(self.most, self.least, self.wait)
+
+    def of(self, sampling: Sampling) -> Sampling:
+        """The sampling with this budget; a forced minimum comes on top of the tokens that a completion may have."""
+        return replace(
+            sampling,
+            max_tokens=sampling.max_tokens + self.least,
+            max_thinking_tokens=self.most,
+            min_thinking_tokens=self.least,
+            wait=self.wait if self.least else sampling.wait,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scale:
+    """What was worked out: the curves, the cheapest ways to the goals, the comparison at equal spend, and `notes`, a
+    sentence each, on what the figures do not say."""
+
+    title: str
+    axis: Axis
+    curves: Curves
+    front: tuple[int, ...]
+    reach: tuple[Reach, ...]
+    equal: tuple[EqualSpend, ...]
+    notes: tuple[str, ...]
+    pools: tuple[Pool, ...]
+
+
+def parse_settings(budgets: str, waits: str = "", wait: str = "Wait") -> list[Setting]:
+    """The settings of `--budgets 32,64,none` and `--waits 128,256`. Raises UserError."""
+    made = [Setting(_number(text, "--budgets", "none")) for text in _list(budgets)]
+    for text in _list(waits):
+        least = _number(text, "--waits")
+        if not least:
+            raise UserError("--waits takes numbers of thinking tokens from 1 on, such as 128,256")
+        made.append(Setting(None, least, wait))
+    if not made:
+        raise UserError("--budgets needs at least one: numbers of thinking tokens, 0 for an answer at once, or none")
+    return list(dict.fromkeys(made))
+
+
+def make_pool(
+    problems: Sequence[Problem],
+    engine: Engine,
+    setting: Setting,
+    *,
+    sampling: Sampling,
+    store: Store,
+    name: str,
+    samples: int,
+    shape: Shape | None = None,
+    on_attempt: Callable[[Attempt], None] | None = None,
+) -> Pool:
+    """The pool of one model and setting: the run of the store that has it, gone on with or begun where it must be.
+
+    Raises UserError for a budget that the engine cannot keep, and whatever `evaluate` does.
+    """
+    bounded = setting.most is not None or setting.least > 0
+    if bounded and not engine.info.budget:
+        raise UserError(f"{engine.info.name} keeps no budget of thinking: leave only none in --budgets, and no --waits")
+    run_id, _ = evaluate(
+        problems,
+        engine,
+        sampling=setting.of(sampling),
+        store=store,
+        name=name,
+        samples=samples,
+        reuse=True,
+        on_attempt=on_attempt,
+    )
+    return pool_of_run(store, run_id, shape=shape)
+
+
+def sizes_up_to(samples: int) -> list[int]:
+    """1, 2, 4, … and the number of samples itself."""
+    return sorted({2**power for power in range(samples.bit_length())} | {samples})
+
+
+def work_out(
+    pools: Sequence[Pool],
+    policies: Sequence[Policy],
+    *,
+    title: str,
+    axis: Axis = "tokens",
+    reach: Sequence[float] = (),
+    sizes: Sequence[int] = (),
+    own: Sequence[Point] = (),
+    seed: int = 0,
+) -> Scale:
+    """The curves of the policies over the pools. `sizes`: samples of each (default: `sizes_up_to`); `own`: points of
+    runs that are no pools. Only problems that all have are counted.
+
+    Raises UserError for no pool, no shared problem, what `expect` raises, and an axis that nothing is known on.
+    """
+    if not pools and not own:
+        raise UserError("there is nothing to draw: name problems, --runs or --recorded")
+    pools, dropped = _shared(pools)
+    labels = _labels(pools)
+    points: list[Point] = []
+    for pool, label in zip(pools, labels, strict=True):
+        for policy in policies:
+            wanted = [k for k in sizes or sizes_up_to(pool.samples)]
+            for each in expect(pool, policy, wanted, seed=seed):
+                points.append(_point(pool, label, policy, each.size, each.score_P, each.cost_PX))
+    curves = Curves((*points, *_matching(own, pools)), seed)
+    if not any(np.isfinite(point.x(axis)) for point in curves.points):
+        lacks = {"flops": "the shape of the model is not known", "seconds": "the speed of the run was not measured"}
+        raise UserError(f"nothing to draw over {axis}: {lacks.get(axis, 'no tokens were counted')}; use --x tokens")
+    equal = [found for spend in curves.spends(axis) if (found := curves.equal_spend(spend, axis))]
+    return Scale(
+        title=title,
+        axis=axis,
+        curves=curves,
+        front=curves.front(axis),
+        reach=tuple(curves.reach(target, axis) for target in reach),
+        equal=tuple(equal),
+        notes=tuple(_notes(pools, policies, curves, axis, dropped)),
+        pools=tuple(pools),
+    )
+
+
+def point_of_run(store: Store, run_id: str) -> tuple[Point, list[str]]:
+    """A run of any strategy as one point, and the ids of its problems: its own samples, nothing worked out."""
+    run = store.run(run_id)
+    attempts = [stored.attempt for stored in store.attempts(run.id)]
+    scores = scores_by_problem(attempts)
+    if not scores:
+        raise UserError(f"run {run.id} has no attempt with a usable gold answer: nothing can be said to be right")
+    costs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in scores}
+    for each in attempts:
+        if each.problem.id in costs:
+            spent = float(each.notes.get("spent", each.trace.tokens))
+            costs[each.problem.id].append((spent, float("nan"), float(each.notes.get("traces", 1))))
+    spec = str(run.config.get("strategy", attempts[0].strategy))
+    point = Point(
+        series=f"{run.model} {spec}",
+        model=run.model,
+        budget="",
+        strategy=spec,
+        size=1,
+        run=run.id,
+        score_P=np.array([np.mean(score) for score in scores.values()]),
+        cost_PX=np.array([np.mean(costs[name], axis=0) for name in scores]),
+        rate=run.summary.get("tokens_per_s"),
+        own=True,
+    )
+    return point, list(scores)
+
+
+def is_pool(store: Store, run_id: str) -> bool:
+    """Is this a run of single samples?"""
+    return str(store.run(run_id).config.get("strategy", "single")) == "single"
+
+
+def _list(text: str) -> list[str]:
+    return [piece.strip() for piece in text.split(",") if piece.strip()]
+
+
+def _number(text: str, option: str, none: str = "") -> int | None:
+    if none and text.casefold() == none:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UserError(f"{option}: {text!r} is no number of thinking tokens" + (f", and not {none!r}" if none else ""))
+    return int(text)
+
+
+def _shared(pools: Sequence[Pool]) -> tuple[list[Pool], int]:
+    """The pools with only the problems that all of them have, and how many were dropped."""
+    if not pools:
+        return [], 0
+    ids = [[each.problem.id for each in pool.problems] for pool in pools]
+    shared = same_problems(ids)
+    if not shared:
+        raise UserError("these runs share no problem: they cannot stand in one chart")
+    for pool in pools[1:]:
+        _same_gold(pools[0], pool)
+    kept = [_only(pool, shared) for pool in pools]
+    return kept, max(len(each) for each in ids) - len(shared)
+
+
+def _same_gold(one: Pool, other: Pool) -> None:
+    known = {each.problem.id: each.problem for each in one.problems}
+    for each in other.problems:
+        twin = known.get(each.problem.id)
+        if twin and (twin.text, twin.answer) != (each.problem.text, each.problem.answer):
+            raise UserError(f"{one.run} and {other.run} mean different problems by {each.problem.id!r}: rename them")
+
+
+def _only(pool: Pool, ids: Sequence[str]) -> Pool:
+    found = {each.problem.id: each for each in pool.problems}
+    return replace(pool, problems=tuple(found[name] for name in ids))
+
+
+def _matching(own: Sequence[Point], pools: Sequence[Pool]) -> list[Point]:
+    """Points of other runs. Raises UserError unless they are of the pools' problems, as many at least."""
+    problems = {len(pool.problems) for pool in pools} | {len(point.score_P) for point in own}
+    if len(problems) > 1:
+        raise UserError("these runs are not of the same problems: they cannot be paired in one chart")
+    return list(own)
+
+
+def _labels(pools: Sequence[Pool]) -> list[tuple[str, str, str]]:
+    """For each pool: the model's name in a series, the budget's where it needs one, and the run's where both repeat."""
+    models = {pool.model for pool in pools}
+    kinds = [(pool.model, pool.budget) for pool in pools]
+    many = {model: len({budget for name, budget in kinds if name == model}) > 1 for model in models}
+    labels = []
+    for pool in pools:
+        model = pool.model if len(models) > 1 else ""
+        again = f" ({pool.run[:12]})" if kinds.count((pool.model, pool.budget)) > 1 else ""
+        labels.append((model + again, pool.budget if many[pool.model] else "", pool.budget))
+    return labels
+
+
+def _point(
+    pool: Pool, label: tuple[str, str, str], policy: Policy, size: int, score_P: Floats, cost_PX: Floats
+) -> Point:
+    model, shown, budget = label
+    if policy.name == "single":
+        # Budgets are the points of one curve: what thinking longer brings, before any vote.
+        name = "single, forced" if "least" in budget else "single"
+    else:
+        name = policy.spec.partition("@")[0] + policy.spec.partition(":")[1] + policy.spec.partition(":")[2]
+        name += f" of {shown}" if shown else ""
+    return Point(
+        series=f"{model} {name}".strip(),
+        model=pool.model,
+        budget=budget,
+        strategy=policy.spec,
+        size=size,
+        run=pool.run,
+        score_P=score_P,
+        cost_PX=cost_PX,
+        rate=pool.rate,
+        exact=policy.exact,
+        oracle=policy.oracle,
+    )
+
+
+def _notes(
+    pools: Sequence[Pool], policies: Sequence[Policy], curves: Curves, axis: Axis, dropped: int
+) -> Iterable[str]:
+    if pools:
+        yield (
+            f"{curves.problems:,} problems, {min(pool.samples for pool in pools)} samples each; every size of a strategy "
+            "is worked out from these samples without bias; another budget changes the traces, so each has its own"
+        )
+        yield "where k is all the samples there is one set of them: no bias, but no averaging over sets either"
+    if any(policy.name == "confident" for policy in policies):
+        yield "confident: weak traces are dropped whole; what stopping them early saves is not in a pool, so it is not counted"
+    if any(policy.options.get("by") == "score" and policy.name != "pass" for policy in policies):
+        yield "what a scorer costs is not in the tokens"
+    if any(policy.oracle for policy in policies):
+        yield f"pass is {POLICIES['pass'].about}"
+    if any(pool.estimated for pool in pools):
+        yield "nobody counted the tokens of some samples: they are characters over 4"
+    if dropped or any(pool.left_out for pool in pools):
+        left_out = dropped + max((pool.left_out for pool in pools), default=0)
+        yield f"{left_out} problems are left out: not in every run, no usable gold, or fewer samples than the others"
+    missing = sum(not np.isfinite(point.x(axis)) for point in curves.points)
+    if missing:
+        yield f"{missing} points are not drawn: nothing is known of their {axis}"
+    if axis == "seconds":
+        yield "seconds are tokens over the rate of the whole run, many problems at a time: throughput, not waiting time"
+    if axis == "flops":
+        yield "FLOPs are 2 × parameters × tokens and attention's; the prompt is counted once for all samples of a problem"
