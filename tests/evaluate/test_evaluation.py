@@ -113,8 +113,10 @@ def test_a_finished_run_is_taken_as_it_stands_where_that_is_asked_for(store):
     )
     assert (first, one) == (second, two)
     assert (len(engine.asked), len(seen)) == (0, len(problems()))
-    third, _ = evaluate(problems(), engine, sampling=SAMPLING, store=store, name="other", reuse=True)
+    third, three = evaluate(problems(), engine, sampling=SAMPLING, store=store, name="other", reuse=True)
     assert third != first
+    assert (three.accuracy, len(engine.asked)) == (one.accuracy, 0)  # the same weights were asked the same before
+    evaluate(problems(), engine, sampling=SAMPLING, store=store, name="other", fresh=True)
     assert len(engine.asked) == len(problems())
 
 
@@ -188,10 +190,13 @@ def test_a_fault_of_ours_is_no_users_mistake(store):
 
 
 def test_ctrl_c_leaves_a_run_to_go_on_with(store):
+    sent = []
+
     def interrupt(attempt):
-        if len(seen := store.done("last")) == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-        assert seen
+        seen = store.done("last")
+        assert (attempt.problem.id, attempt.sample) in seen
+        if len(seen) >= 7 and not sent:
+            sent.append(os.kill(os.getpid(), signal.SIGINT))
 
     with pytest.raises(KeyboardInterrupt):
         evaluate(problems(), Adder(slots=2), sampling=SAMPLING, store=store, name="sums", on_attempt=interrupt)

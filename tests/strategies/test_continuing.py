@@ -31,7 +31,9 @@ def in_pieces(engine, problem, sampling, size):
     """Sampled `size` tokens at a time, up to sampling.max_tokens."""
 
     async def run():
-        request = Request(messages=problem.messages, sampling=replace(sampling, max_tokens=min(size, sampling.max_tokens)))
+        request = Request(
+            messages=problem.messages, sampling=replace(sampling, max_tokens=min(size, sampling.max_tokens))
+        )
         (trace,) = await engine.sample(request)
         for number in range(1000):
             left = sampling.max_tokens - trace.tokens

@@ -30,6 +30,7 @@ from thinksmith.cli import (
     quickstart,
     race,
     runs,
+    scale,
     traces,
     verify,
 )
@@ -56,6 +57,7 @@ app.command("problems")(problems.problems)
 app.command("verify")(verify.verify)
 app.command("fit")(fit.fit)
 app.command("eval")(eval.evaluate)
+app.command("scale")(scale.scale)
 app.command("grpo")(grpo.grpo)
 app.command("runs")(runs.runs)
 app.command("traces")(traces.traces)

@@ -9,16 +9,18 @@ import typer
 
 def runs(
     limit: Annotated[int, typer.Option(min=0, metavar="N", help="How many, latest first; 0 shows all.")] = 20,
-    kind: Annotated[str, typer.Option(help="Only runs of this kind, such as eval or ask.")] = "",
+    kind: Annotated[
+        str, typer.Option(help="Only runs of this kind, such as eval or ask; draws are shown only if asked for.")
+    ] = "",
 ) -> None:
     """List the runs in the store, latest first."""
     from itertools import islice
 
     from thinksmith.cli.screen import console, print_table
-    from thinksmith.store.store import Store
+    from thinksmith.store.store import DRAWS, Store
 
     with Store.open() as store:
-        found = [run for run in store.runs() if not kind or run.kind == kind]
+        found = [run for run in store.runs() if (run.kind == kind if kind else run.kind != DRAWS)]
         out, shown = console(), list(islice(found, limit or None))
         if not shown:
             out.print(f"no {kind + ' ' if kind else ''}run in {store.where} yet")

@@ -17,7 +17,8 @@ from thinksmith.thinking import Tags
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """What an engine is and can do. `weights_hash` is empty where the weights are out of sight (an endpoint);
-    `sampling` is what the model's makers advise, our defaults where they advise nothing."""
+    `sampling` is what the model's makers advise, our defaults where they advise nothing. `vocabulary`: how many tokens
+    the model chooses from, 0 where nobody says."""
 
     name: str
     weights_hash: str = ""
@@ -27,6 +28,7 @@ class EngineInfo:
     token_ids: bool = False
     budget: bool = False
     sampling: Sampling = field(default_factory=Sampling)
+    vocabulary: int = 0
 
 
 @dataclass(frozen=True, slots=True)

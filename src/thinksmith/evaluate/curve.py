@@ -104,7 +104,7 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class EqualSpend:
-    """What every series reaches at one spend, None where its curve does not go that far.
+    """What every series reaches with at most so much, None where it starts dearer.
 
     `best` is the series with the greatest accuracy there; `behind` is each one's paired difference from it.
     """
@@ -201,20 +201,21 @@ class Curves:
         )
 
     def at_spend(self, series: str, spend: float, axis: Axis = "tokens") -> Floats | None:
-        """The expected scores of a series' problems at a mean spend between two of its points, None outside.
+        """The expected scores of a series' problems at a mean spend of at most `spend`, None where it starts dearer.
 
         Each problem gets the cheaper or the dearer one by lot, so that the spend is met on average: that is a strategy
-        which anyone can run, and both its score and its cost are linear between the points.
+        which anyone can run, and both its score and its cost are linear between the points. Beyond the last point it
+        spends less.
         """
         known = [(self.points[at].x(axis), at) for at in self.series[series]]
         line = sorted((x, at) for x, at in known if math.isfinite(x))
-        if not line or not line[0][0] - 1e-9 <= spend <= line[-1][0] + 1e-9:
+        if not line or spend < line[0][0] * (1 - 1e-9):
             return None
         for (left, a), (right, b) in pairwise(line):
-            if left - 1e-9 <= spend <= right + 1e-9:
-                share = (spend - left) / (right - left) if right > left else 0.0
+            if spend <= right:
+                share = max(0.0, (spend - left) / (right - left)) if right > left else 0.0
                 return (1 - share) * self.points[a].score_P + share * self.points[b].score_P
-        return self.points[line[0][1]].score_P
+        return self.points[line[-1][1]].score_P
 
     def spends(self, axis: Axis = "tokens") -> list[float]:
         """Where series are worth comparing: at every doubling where at least two of them have a point to both sides."""

@@ -1,4 +1,5 @@
-"""Run problems through an engine, check every trace, keep every attempt, and sum up. An unfinished run is resumed."""
+"""Run problems through a strategy on an engine, check what comes, keep every attempt, and sum up. An unfinished run is
+resumed, and what was sampled before is not sampled again."""
 
 from __future__ import annotations
 
@@ -6,25 +7,28 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
+from thinksmith.engines import open_engine
 from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
+from thinksmith.evaluate.keeper import Keeper
+from thinksmith.evaluate.kept import Draws
 from thinksmith.evaluate.summary import Summary, summarise
 from thinksmith.records import Attempt, Problem, Sampling, Trace, Verdict
 from thinksmith.store.store import Store, config_hash
-from thinksmith.strategies.contract import Strategy
-from thinksmith.strategies.driver import Failure, Job, run
-from thinksmith.strategies.single import single
-from thinksmith.verify import require, verify
+from thinksmith.strategies.contract import Outcome
+from thinksmith.strategies.driver import Failure, Job, drive
+from thinksmith.strategies.names import Named, Opener
+from thinksmith.strategies.names import strategy as named
+from thinksmith.verify import VERIFIERS, require, verify
 from thinksmith.verify.model_judge import judge as ask_judge
 from thinksmith.verify.verdict import JUDGED
 
-STRATEGIES: dict[str, Callable[[Sampling, int], Strategy]] = {
-    "single": lambda sampling, sample: single(sampling, sample=sample),
-}
+SINGLE = "single"
 
 
 def evaluate(
@@ -35,82 +39,162 @@ def evaluate(
     store: Store,
     name: str,
     samples: int = 1,
-    strategy: str = "single",
+    strategy: str = SINGLE,
     judge: Engine | None = None,
     reuse: bool = False,
+    fresh: bool = False,
+    open: Opener = open_engine,
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> tuple[str, Summary]:
-    """Make `samples` attempts at every problem; return the run's id in the store and the summary.
+    """Make `samples` attempts at every problem by a strategy (`strategies/names.py`); return the run's id in the store
+    and the summary.
 
-    Each attempt is in the store before the next result is looked at, so a run that was killed loses nothing finished.
-    An unfinished run of the same problems, model, sampling, samples, strategy and name is gone on with: seeds depend on
-    the problem and the sample alone, so it ends as the uninterrupted one would. A finished one is begun anew, which
-    gives the same attempts again; with `reuse` it is taken as it stands. `on_attempt` gets every attempt in the order
-    of finishing, those of the resumed run first. `judge` is the model that is asked about problems of kind `judge`.
+    Each attempt is in the store before it is told of, so a run that was killed loses nothing finished; so are the
+    traces that a strategy looked at on the way (`evaluate/kept.py`). An unfinished run of the same problems, model,
+    sampling, samples, strategy and name is gone on with: seeds depend on the problem and the sample alone, so it ends
+    as the uninterrupted one would. A finished one is begun anew, which gives the same attempts again (from the store,
+    where a local model made them; with `fresh` they are sampled again); with `reuse` it is taken as it stands.
+    `on_attempt` gets every attempt in the order of finishing, those of the resumed run first. `judge` is the model that
+    is asked about problems of kind `judge`; `open` opens the other models that a strategy names.
 
     UserError: no problem, two problems with one id, an unknown strategy or kind of answer, or what a kind needs (a
     judge, a sandbox) is not there; or attempts that raised an exception: these are not stored, the run stays
     unfinished, and the same call makes just those again. Ctrl-C raises KeyboardInterrupt and leaves the run to be
     resumed.
     """
-    _check(problems, samples, strategy, judge)
+    _check(problems, samples, judge)
+    plan = named(strategy)
     identity = (
         "eval",
         name,
         engine.info.name,
         engine.info.weights_hash,
-        _config(problems, sampling, samples, strategy, judge),
+        _config(problems, sampling, samples, plan.spec, judge),
     )
     found = (store.find_run if reuse else store.unfinished)("eval", config_hash(*identity))
     run_id = found.id if found else store.start_run(*identity)
     attempts: list[Attempt] = []
 
-    def keep(attempt: Attempt) -> None:
+    def kept(attempt: Attempt) -> None:
         attempts.append(attempt)
         if on_attempt:
             on_attempt(attempt)
 
     for stored in store.attempts(run_id):
-        keep(stored.attempt)
+        kept(stored.attempt)
     if found and found.finished:
         return run_id, summarise(attempts, tokens_per_s=found.summary.get("tokens_per_s"))
-    resumed = len(attempts)
-
-    async def attempt_one(job: Job, engine: Engine) -> Attempt:
-        outcome = await STRATEGIES[strategy](sampling, job.sample)(job.problem, engine)
-        trace = outcome.traces[-1]
-        verdict = await _verdict(job.problem, trace, judge)
-        return Attempt(job.problem, trace, verdict, job.sample, strategy)
-
-    def finished(job: Job, attempt: Attempt) -> None:
-        store.add(run_id, [attempt])
-        keep(attempt)
-
+    work = _Work(engine, plan, sampling, judge, store, run_id, open, fresh, kept)
     started = time.perf_counter()
-    failures = run(_jobs(problems, samples, store.done(run_id)), attempt_one, engine, finished)
+    failures = work.drive(_jobs(problems, samples, store.done(run_id)))
     seconds = time.perf_counter() - started
     if failures:
         raise _failed(failures, len(problems) * samples, run_id)
-    tokens = sum(attempt.trace.tokens for attempt in attempts[resumed:])
-    summary = summarise(attempts, tokens_per_s=tokens / seconds if tokens else None)
+    summary = summarise(attempts, tokens_per_s=work.sampled / seconds if work.sampled else None)
     store.finish_run(run_id, asdict(summary))
     return run_id, summary
+
+
+class _Work:
+    """What is done for one job: the strategy, over engines that remember, then the verdict, then the store."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        plan: Named,
+        sampling: Sampling,
+        judge: Engine | None,
+        store: Store,
+        run_id: str,
+        open: Opener,
+        fresh: bool,
+        on_kept: Callable[[Attempt], None],
+    ) -> None:
+        self._engine, self._plan, self._sampling, self._judge = engine, plan, sampling, judge
+        self._store, self._run, self._open, self._fresh = store, run_id, open, fresh
+        self._keeper = Keeper(store, run_id, on_kept)
+        self._opened: dict[str, Engine] = {}
+        self._draws = {engine.info.name: self._remembering(engine)}
+
+    @property
+    def sampled(self) -> int:
+        """Tokens that were sampled now, and not found in the store."""
+        return sum(draws.sampled for draws in self._draws.values())
+
+    def drive(self, jobs: Iterator[Job]) -> tuple[Failure, ...]:
+        """Do all of them. Whatever happens, what is finished is stored, and the models that were opened are closed."""
+        finished = False
+        try:
+            failures = asyncio.run(self._drive(self._while_stored(jobs)))
+            finished = not failures
+        finally:
+            self._keeper.flush()
+            for draws in self._draws.values():
+                draws.close(finished=finished)
+        return failures
+
+    def _while_stored(self, jobs: Iterator[Job]) -> Iterator[Job]:
+        """The jobs, until the store fails: that ends the drive."""
+        for job in jobs:
+            self._keeper.check()
+            yield job
+
+    async def _drive(self, jobs: Iterator[Job]) -> tuple[Failure, ...]:
+        try:
+            return await drive(jobs, self._attempt, self._engine, lambda job, done: None)
+        finally:
+            for engine in self._opened.values():
+                with suppress(Exception):
+                    await engine.aclose()
+
+    async def _attempt(self, job: Job, engine: Engine) -> None:
+        problem = job.problem
+
+        def open_beside(name: str) -> Engine:
+            return beside.enter_context(self._other(name).at(problem))
+
+        with ExitStack() as beside:
+            at_work = beside.enter_context(self._draws[self._engine.info.name].at(problem))
+            strategy = self._plan.make(self._sampling, job.sample, open_beside)
+            outcome = await strategy(problem, at_work)
+        verdict = await _verdict(problem, outcome.chosen, self._judge)
+        notes = {} if self._plan.name == SINGLE else _notes(outcome)
+        await self._keeper.keep([Attempt(problem, outcome.chosen, verdict, job.sample, self._plan.spec, notes)])
+
+    def _other(self, name: str) -> Draws:
+        """Another model that the strategy names, opened once; the evaluated one is not opened again."""
+        if name not in self._draws:
+            self._opened[name] = self._open(name)
+            self._draws[name] = self._remembering(self._opened[name])
+        return self._draws[name]
+
+    def _remembering(self, engine: Engine) -> Draws:
+        config = {"of": self._run, "strategy": self._plan.spec}
+        keep = self._plan.name != SINGLE
+        return Draws(self._store, engine, self._plan.spec, config, elsewhere=not self._fresh, keep=keep)
+
+
+def _notes(outcome: Outcome) -> dict[str, Any]:
+    """What an attempt of several traces is stored with: what all of them took, and why no more were asked for."""
+    costs = [trace.usage.cost for trace in outcome.traces if trace.usage and trace.usage.cost is not None]
+    told = {"spent": outcome.tokens, "traces": len(outcome.traces), "why": outcome.why, **outcome.notes}
+    return told | ({"cost": sum(costs)} if costs else {})
 
 
 async def _verdict(problem: Problem, trace: Trace, judge: Engine | None) -> Verdict:
     if judge and problem.kind == JUDGED:
         return await ask_judge(problem, trace, judge.sample)
+    if not VERIFIERS[problem.kind].slow:
+        return verify(problem, trace)
     # In a thread: a verdict may take its whole deadline, and the others should go on meanwhile.
     return await asyncio.to_thread(verify, problem, trace)
 
 
-def _check(problems: Sequence[Problem], samples: int, strategy: str, judge: Engine | None) -> None:
+def _check(problems: Sequence[Problem], samples: int, judge: Engine | None) -> None:
     if not problems:
         raise UserError("there is no problem to evaluate: the set is empty")
     if samples < 1:
         raise UserError(f"samples must be at least 1, not {samples}")
-    if strategy not in STRATEGIES:
-        raise UserError(f"no strategy {strategy!r}; known: {', '.join(STRATEGIES)}")
     twice, times = Counter(problem.id for problem in problems).most_common(1)[0]
     if times > 1:
         raise UserError(f"{times} problems have the id {twice!r}: give each its own")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -53,6 +53,12 @@ class Policy:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
+
+    @property
+    def series(self) -> str:
+        """The spec without its size."""
+        head, colon, options = self.spec.partition(":")
+        return head.partition("@")[0] + colon + options
 
     @property
     def oracle(self) -> bool:
@@ -132,7 +138,7 @@ _RANGES: Mapping[str, tuple[float, float, type]] = {
     "threshold": (0.5, 1.0, float),
     "consensus": (0.5, 1.0, float),
     "keep": (0.01, 1.0, float),
-    "window": (0, 1024, int),
+    "window": (2, 1024, int),
     "first": (1, 1024, int),
 }
 
@@ -258,53 +264,73 @@ def leads(size: int, others: tuple[int, ...], silent: int) -> tuple[float, ...]:
 class _Orders:
     """Random orders of a problem's samples, and who leads after each sample. `order_RN` are places in the pool.
 
-    `weight_RNC`: the sum of weights of each class so far. `right_RN`: the score of the leader's first member, 0 without
-    a vote. `cost_RNX`: what was spent so far.
+    `weight_RNC`: the sum of weights of each class so far. `first_RC`: where each class appears first. `right_RN`: the
+    score of the leader's first member, 0 without a vote. `cost_RNX`: what was spent so far.
     """
 
     order_RN: Ints
     weight_RNC: Floats
+    first_RC: Ints
     right_RN: Floats
     cost_RNX: Floats
 
 
 def _orders(samples: Samples, weight_N: Floats, orders: int, seed: int) -> Iterable[_Orders]:
-    """The orders in portions that fit into memory; a problem's are the same for every policy."""
+    """The orders in portions that fit into memory; a problem's are the same for every policy.
+
+    Each random order comes with all its rotations, so that every sample stands at every place equally often: what
+    depends on one place, such as the score of the first sample or the cost of k of them, has no noise.
+    """
     n = len(samples)
     digest = sha256(f"{seed}\0{samples.problem.id}".encode("utf-8", "surrogatepass")).digest()
     random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    _, class_N = np.unique(samples.class_N, return_inverse=True)  # from 0, without gaps
-    class_N = class_N - bool((samples.class_N < 0).any())
+    class_N = _numbered(samples.class_N)
     classes = max(1, int(class_N.max()) + 1)
-    portion = max(1, min(orders, _MOST_CELLS // (n * classes)))
-    for start in range(0, orders, portion):
-        order_RN = random.permuted(np.tile(np.arange(n), (min(portion, orders - start), 1)), axis=1)
-        yield _followed(samples, order_RN, class_N, classes, weight_N)
+    rotated_NN = (np.arange(n)[:, None] + np.arange(n)[None, :]) % n
+    whole, portion = -(-orders // n), max(1, _MOST_CELLS // (n * n * classes))
+    for start in range(0, whole, portion):
+        base_BN = random.permuted(np.tile(np.arange(n), (min(portion, whole - start), 1)), axis=1)
+        yield _followed(samples, base_BN[:, rotated_NN].reshape(-1, n), class_N, classes, weight_N)
+
+
+def _numbered(class_N: Ints) -> Ints:
+    """The classes from 0 on without gaps, -1 for no answer."""
+    _, number_N = np.unique(class_N, return_inverse=True)
+    return np.asarray(number_N - bool((class_N < 0).any()))
 
 
 def _followed(samples: Samples, order_RN: Ints, class_N: Ints, classes: int, weight_N: Floats) -> _Orders:
     one_hot_NC = (class_N[:, None] == np.arange(classes)).astype(np.float64)
     weight_RNC = np.cumsum((one_hot_NC * weight_N[:, None])[order_RN], axis=1)
-    right_RN = _leader_right(weight_RNC, order_RN, one_hot_NC, samples.right_N)
+    first_RC = _firsts(one_hot_NC[order_RN] > 0)
     cost_NX = np.stack([samples.tokens_N, samples.flops_N, np.ones(len(samples))], axis=1)
     cost_RNX = np.cumsum(cost_NX[order_RN], axis=1)
     cost_RNX[:, :, 1] += samples.prompt_flops
-    return _Orders(order_RN, weight_RNC, right_RN, cost_RNX)
+    right_RN = _leader_right(weight_RNC, first_RC, order_RN, samples.right_N)
+    return _Orders(order_RN, weight_RNC, first_RC, right_RN, cost_RNX)
 
 
-def _leader_right(weight_RNC: Floats, order_RN: Ints, one_hot_NC: Floats, right_N: Floats) -> Floats:
-    """The score of the leading class, judged by its first member, after each sample; ties go to the first to appear."""
-    n = order_RN.shape[1]
-    seen_RNC = one_hot_NC[order_RN] > 0
-    first_RC = np.where(seen_RNC.any(axis=1), seen_RNC.argmax(axis=1), n)
+def _firsts(gave_RNC: NDArray[np.bool_]) -> Ints:
+    """The place of each class's first sample, the number of samples where it has none."""
+    return np.where(gave_RNC.any(axis=1), gave_RNC.argmax(axis=1), gave_RNC.shape[1])
+
+
+def _leaders(weight_RNC: Floats, first_RC: Ints) -> Ints:
+    """The number of the leading class after each sample; ties go to the first to appear. Any number before a vote."""
+    n = weight_RNC.shape[1]
     there_RNC = first_RC[:, None, :] <= np.arange(n)[None, :, None]
     standing_RNC = np.where(there_RNC, weight_RNC, -np.inf)
-    tied_RNC = there_RNC & (standing_RNC == standing_RNC.max(axis=2, keepdims=True))
-    leader_RN = np.where(tied_RNC, first_RC[:, None, :], n + 1).argmin(axis=2)
+    tied_RNC = standing_RNC == standing_RNC.max(axis=2, keepdims=True)
+    return np.asarray(np.where(tied_RNC, first_RC[:, None, :], n + 1).argmin(axis=2))
+
+
+def _leader_right(weight_RNC: Floats, first_RC: Ints, order_RN: Ints, right_N: Floats) -> Floats:
+    """The score of the leading class, judged by its first member, after each sample; 0 before a vote."""
     padded_RN = np.concatenate([right_N[order_RN], np.zeros((len(order_RN), 1))], axis=1)
     first_right_RC = np.take_along_axis(padded_RN, first_RC, axis=1)
-    right_RN: Floats = np.take_along_axis(first_right_RC, leader_RN, axis=1)
-    return np.where(there_RNC.any(axis=2), right_RN, 0.0)
+    right_RN = np.take_along_axis(first_right_RC, _leaders(weight_RNC, first_RC), axis=1)
+    any_RN = first_RC.min(axis=1)[:, None] <= np.arange(order_RN.shape[1])
+    return np.where(any_RN, right_RN, 0.0)
 
 
 def _mean(parts: Iterable[tuple[Floats, Floats]]) -> list[tuple[float, Floats]]:
@@ -320,64 +346,91 @@ def _weighted_vote(
 ) -> list[tuple[float, Floats]]:
     at_K = np.array(sizes) - 1
     drawn = _orders(samples, samples.weights(policy.options["by"]), orders, seed)
-    scores = _mean((each.right_RN[:, at_K], each.cost_RNX[:, at_K]) for each in drawn)
-    return [(score, _fixed(samples, k)) for (score, _), k in zip(scores, sizes, strict=True)]
+    return _mean((each.right_RN[:, at_K], each.cost_RNX[:, at_K]) for each in drawn)
 
 
 def _adaptive(
     samples: Samples, policy: Policy, sizes: Sequence[int], orders: int, seed: int
 ) -> list[tuple[float, Floats]]:
+    """As `thinksmith.strategies.adaptive`, one draw at a time (a window at a time with rule=window)."""
     parts = []
     for each in _orders(samples, np.ones(len(samples)), orders, seed):
-        stop_RN = _safe(each, samples, policy.options)
-        parts.append(_stopped(each, stop_RN, sizes))
+        safe_RN = _safe(each, samples, policy.options)
+        standing = _standing(each.weight_RNC, each.first_RC)
+        looks_N = np.ones(len(samples), dtype=np.bool_)
+        if policy.options["rule"] == "window":
+            looks_N = (np.arange(len(samples)) + 1) % int(policy.options["window"]) == 0
+        stops = [looks_N & (safe_RN | standing.decided(k)) for k in sizes]
+        at_RK = np.stack([_first(stop_RN, k) for stop_RN, k in zip(stops, sizes, strict=True)], axis=1)
+        parts.append(_taken(each.right_RN, each.cost_RNX, at_RK))
     return _mean(parts)
 
 
-def _stopped(drawn: _Orders, stop_RN: NDArray[np.bool_], sizes: Sequence[int]) -> tuple[Floats, Floats]:
-    """Scores and costs where the first stop is, or at the size where there is none before."""
+def _first(stop_RN: NDArray[np.bool_], size: int) -> Ints:
+    """The place of the first stop, or the last of `size` samples where there is none before."""
     n = stop_RN.shape[1]
     first_R = np.where(stop_RN.any(axis=1), stop_RN.argmax(axis=1), n)
-    at_RK = np.minimum(first_R[:, None], np.array(sizes)[None, :] - 1)
+    return np.minimum(first_R, size - 1)
+
+
+def _taken(right_RN: Floats, cost_RNX: Floats, at_RK: Ints) -> tuple[Floats, Floats]:
+    """Scores and costs at these places."""
     rows = np.arange(len(at_RK))[:, None]
-    return drawn.right_RN[rows, at_RK], drawn.cost_RNX[rows, at_RK]
+    return right_RN[rows, at_RK], cost_RNX[rows, at_RK]
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Votes after each sample: of the leader, of the second, and of the best class that came before and after it."""
+
+    leader_RN: Floats
+    second_RN: Floats
+    earlier_RN: Floats
+    later_RN: Floats
+
+    def decided(self, size: int) -> NDArray[np.bool_]:
+        """Can the samples that are left of `size` no longer change who leads? Ties go to the class that came first."""
+        left_N = size - 1 - np.arange(self.leader_RN.shape[1])
+        ahead_RN = self.earlier_RN + left_N < self.leader_RN
+        behind_RN = np.maximum(self.later_RN, 0) + left_N <= self.leader_RN
+        return np.where(self.leader_RN > 0, ahead_RN & behind_RN, left_N == 0)
+
+
+def _standing(count_RNC: Floats, first_RC: Ints) -> _Standing:
+    leader_RN1 = _leaders(count_RNC, first_RC)[:, :, None]
+    leading_RN1 = np.take_along_axis(count_RNC, leader_RN1, axis=2)
+    came_RN1 = np.take_along_axis(np.broadcast_to(first_RC[:, None, :], count_RNC.shape), leader_RN1, axis=2)
+    own_RNC = np.arange(count_RNC.shape[2]) == leader_RN1
+    earlier_RNC = first_RC[:, None, :] < came_RN1
+    return _Standing(
+        leader_RN=leading_RN1[:, :, 0],
+        second_RN=np.where(own_RNC, 0, count_RNC).max(axis=2),
+        earlier_RN=np.where(earlier_RNC, count_RNC, -np.inf).max(axis=2),
+        later_RN=np.where(earlier_RNC | own_RNC, -np.inf, count_RNC).max(axis=2),
+    )
 
 
 def _safe(drawn: _Orders, samples: Samples, options: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """After which samples the leader is safe: by the posterior of the two foremost classes, or by a window of equal
-    answers where one is given."""
-    if options["window"]:
+    """After which samples the leader is safe by the rule: by the posterior of the two foremost classes, or because a
+    whole window agrees."""
+    from thinksmith.strategies.adaptive import lead
+
+    if options["rule"] == "window":
         return _agreeing(samples.class_N[drawn.order_RN], int(options["window"]))
-    counts_RNC = drawn.weight_RNC
-    if counts_RNC.shape[2] == 1:
-        second_RN = np.zeros(counts_RNC.shape[:2])
-        first_RN = counts_RNC[:, :, 0]
-    else:
-        top_RN2 = np.partition(counts_RNC, -2, axis=2)[:, :, -2:]
-        second_RN, first_RN = top_RN2[:, :, 0], top_RN2[:, :, 1]
+    standing = _standing(drawn.weight_RNC, drawn.first_RC)
     n = len(samples)
-    table = np.array([[safety(a, b) for b in range(n + 1)] for a in range(n + 1)]) >= options["threshold"]
-    stop_RN: NDArray[np.bool_] = table[first_RN.astype(int), second_RN.astype(int)]
-    return stop_RN
-
-
-@lru_cache(maxsize=65536)
-def safety(first: int, second: int) -> float:
-    """The probability that the leading class is the more likely one of the two foremost, with `first` and `second`
-    votes: 1 - I_½(first + 1, second + 1), by a uniform prior (Aggarwal et al. 2023, arXiv:2305.11860, section 3)."""
-    from scipy.special import betainc
-
-    return float(1 - betainc(first + 1, second + 1, 0.5))
+    table = np.array([[lead(a, b) for b in range(n + 1)] for a in range(n + 1)]) > options["threshold"]
+    safe_RN: NDArray[np.bool_] = table[standing.leader_RN.astype(int), standing.second_RN.astype(int)]
+    return safe_RN & (standing.leader_RN > 0)
 
 
 def _agreeing(class_RN: Ints, window: int) -> NDArray[np.bool_]:
-    """After which samples a whole window of answers is one class: windows stand side by side, they do not slide (Li et
-    al. 2024, arXiv:2401.10480, algorithm 1)."""
-    stop_RN = np.zeros(class_RN.shape, dtype=np.bool_)
-    for end in range(window, class_RN.shape[1] + 1, window):
+    """After which samples the last `window` all gave one answer."""
+    agree_RN = np.zeros(class_RN.shape, dtype=np.bool_)
+    for end in range(window, class_RN.shape[1] + 1):
         part = class_RN[:, end - window : end]
-        stop_RN[:, end - 1] = (part == part[:, :1]).all(axis=1) & (part[:, 0] >= 0)
-    return stop_RN
+        agree_RN[:, end - 1] = (part == part[:, :1]).all(axis=1) & (part[:, 0] >= 0)
+    return agree_RN
 
 
 def _confident(
@@ -394,14 +447,14 @@ def _confident(
         right_RN, share_RN = _kept_votes(samples, each.order_RN, weight_N, policy.options["keep"])
         stop_RN = share_RN >= policy.options["consensus"]
         stop_RN[:, : policy.options["first"] - 1] = False
-        parts.append(_stopped(replace(each, right_RN=right_RN), stop_RN, sizes))
+        at_RK = np.stack([_first(stop_RN, k) for k in sizes], axis=1)
+        parts.append(_taken(right_RN, each.cost_RNX, at_RK))
     return _mean(parts)
 
 
 def _kept_votes(samples: Samples, order_RN: Ints, weight_N: Floats, keep: float) -> tuple[Floats, Floats]:
     """After each sample: the score of the class that leads among those kept so far, and its share of their weight."""
-    _, class_N = np.unique(samples.class_N, return_inverse=True)
-    class_N = class_N - bool((samples.class_N < 0).any())
+    class_N = _numbered(samples.class_N)
     one_hot_NC = (class_N[:, None] == np.arange(max(1, int(class_N.max()) + 1))).astype(np.float64)
     right_RN, share_RN = np.zeros(order_RN.shape), np.zeros(order_RN.shape)
     weight_RN = weight_N[order_RN]
@@ -413,7 +466,8 @@ def _kept_votes(samples: Samples, order_RN: Ints, weight_N: Floats, keep: float)
         best_Rm = np.sort(np.argsort(-value_Rk, axis=1, kind="stable")[:, :most], axis=1)
         kept_Rm = np.take_along_axis(order_RN, best_Rm, axis=1)
         sums_RmC = np.cumsum(one_hot_NC[kept_Rm] * weight_N[kept_Rm][:, :, None], axis=1)
-        right_RN[:, k - 1] = _leader_right(sums_RmC, kept_Rm, one_hot_NC, samples.right_N)[:, -1]
+        first_RC = _firsts(one_hot_NC[kept_Rm] > 0)
+        right_RN[:, k - 1] = _leader_right(sums_RmC, first_RC, kept_Rm, samples.right_N)[:, -1]
         last_RC = sums_RmC[:, -1]
         share_RN[:, k - 1] = last_RC.max(axis=1) / np.maximum(last_RC.sum(axis=1), 1e-300)
     return right_RN, share_RN
@@ -422,7 +476,9 @@ def _kept_votes(samples: Samples, order_RN: Ints, weight_N: Floats, keep: float)
 POLICIES: dict[str, _Known] = {
     "single": _Known("ask once", {}, _single),
     "vote": _Known("the answer that most of k samples give", {"by": "nothing"}, _vote),
-    "adaptive": _Known("vote, and stop when the leader is safe", {"threshold": 0.95, "window": 0}, _adaptive),
+    "adaptive": _Known(
+        "vote, and stop when the leader is safe", {"rule": "beta", "threshold": 0.95, "window": 4}, _adaptive
+    ),
     "best_of": _Known("the sample with the greatest score", {"by": "score"}, _best_of),
     "confident": _Known(
         "the more confident samples vote, until they agree",

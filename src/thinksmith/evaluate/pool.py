@@ -9,6 +9,7 @@ another model) needs a pool of its own.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,8 @@ Ints = NDArray[np.int64]
 
 SCORES = ("reward_model_scores", "scores", "score", "rewards", "reward")
 """Columns and notes that are taken for the score of a sample, in this order, unless one is named."""
+ONE_TRACE = ("single", "budget")
+"""Strategies of one trace: what they draw is a pool like any other."""
 _TOKENS = ("tokens", "token_counts", "completion_tokens")
 _CHARACTERS = 4  # of a token, where nobody counted
 
@@ -105,10 +108,14 @@ def pool_of_run(store: Store, run_id: str, *, shape: Shape | None = None, score:
     run = store.run(run_id)
     attempts = [stored.attempt for stored in store.attempts(run.id)]
     told = run.config.get("sampling", {})
+    waits = re.search(r"waits=(\d+)", str(run.config.get("strategy", "")))
+    budget = budget_name(
+        told.get("max_thinking_tokens"), told.get("min_thinking_tokens", 0), int(waits[1]) if waits else 0
+    )
     return pool_of(
         attempts,
         model=run.model,
-        budget=budget_name(told.get("max_thinking_tokens"), told.get("min_thinking_tokens", 0), told.get("wait", "")),
+        budget=budget,
         run=run.id,
         rate=run.summary.get("tokens_per_s"),
         shape=shape,
@@ -169,11 +176,10 @@ def pool_of(
     return Pool(model, budget, run, problems, rate, estimated, len(groups) - len(kept), column)
 
 
-def budget_name(most: int | None, least: int = 0, wait: str = "Wait") -> str:
-    """A budget of thinking for people: `none`, `64`, `at once`, `least 128 (Wait)`."""
+def budget_name(most: int | None, least: int = 0, waits: int = 0) -> str:
+    """A budget of thinking for people: `none`, `64`, `at once`, `least 128`, `Wait × 2`."""
     words = ["at once" if most == 0 else "" if most is None else f"{most:,}"]
-    if least:
-        words.append(f"least {least:,}" + (f" ({wait})" if wait else ""))
+    words += [f"least {least:,}" if least else "", f"Wait × {waits}" if waits else ""]
     return ", ".join(word for word in words if word) or "none"
 
 
@@ -181,7 +187,7 @@ def _check(made: Sequence[Attempt], run: str) -> None:
     where = run or "the pool"
     if not made:
         raise UserError(f"{where} holds no attempts: name a run or a file that does")
-    other = next((each.strategy for each in made if each.strategy != "single"), "")
+    other = next((each.strategy for each in made if not each.strategy.startswith(ONE_TRACE)), "")
     if other:
         raise UserError(f"{where} was made with {other}: a pool needs single samples; make it with thinksmith scale")
     models = sorted({each.trace.model for each in made if each.trace.model})
@@ -242,7 +248,7 @@ def _tokens(attempt: Attempt) -> float:
     counted = _counted(attempt)
     if counted is not None:
         return counted
-    return float(attempt.trace.tokens or -(-len(_written(attempt.trace)) // _CHARACTERS))
+    return float(attempt.notes.get("spent", attempt.trace.tokens) or -(-len(_written(attempt.trace)) // _CHARACTERS))
 
 
 def _counted(attempt: Attempt) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +12,8 @@ from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
 from thinksmith.evaluate.curve import Axis, Curves, EqualSpend, Point, Reach, same_problems
 from thinksmith.evaluate.evaluate import evaluate
-from thinksmith.evaluate.policies import POLICIES, Policy, expect
-from thinksmith.evaluate.pool import Floats, Pool, budget_name, pool_of_run
+from thinksmith.evaluate.policies import POLICIES, Expected, Policy, expect
+from thinksmith.evaluate.pool import ONE_TRACE, Pool, budget_name, pool_of_run
 from thinksmith.evaluate.summary import scores_by_problem
 from thinksmith.fit.shapes.shape import Shape
 from thinksmith.records import Attempt, Problem, Sampling
@@ -21,25 +22,32 @@ from thinksmith.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A budget of thinking: at `most` so many tokens (None: no bound; 0: answers at once), at `least` so many, where
-    `wait` takes the place of an end that comes too soon (s1, Muennighoff et al. 2025, arXiv:2501.19393)."""
+    """A budget of thinking, as in s1 (Muennighoff et al. 2025, arXiv:2501.19393).
+
+    At `most` so many tokens (None: no bound; 0: answers at once), at `least` so many, where "Wait" takes the place of
+    an end that comes too soon. `waits`: the end is put off so many times by a "Wait", whatever the length.
+    """
 
     most: int | None = None
     least: int = 0
-    wait: str = "Wait"
+    waits: int = 0
 
     @property
     def name(self) -> str:
-        return budget_name(self.most, self.least, self.wait)
+        return budget_name(self.most, self.least, self.waits)
+
+    @property
+    def strategy(self) -> str:
+        return f"budget:waits={self.waits}" if self.waits else "single"
 
     def of(self, sampling: Sampling) -> Sampling:
-        """The sampling with this budget; a forced minimum comes on top of the tokens that a completion may have."""
+        """The sampling with this budget; a forced minimum comes on top of the tokens that a completion may have, and
+        so does another thought behind each "Wait"."""
         return replace(
             sampling,
-            max_tokens=sampling.max_tokens + self.least,
+            max_tokens=sampling.max_tokens * (1 + self.waits) + self.least,
             max_thinking_tokens=self.most,
             min_thinking_tokens=self.least,
-            wait=self.wait if self.least else sampling.wait,
         )
 
 
@@ -58,14 +66,11 @@ class Scale:
     pools: tuple[Pool, ...]
 
 
-def parse_settings(budgets: str, waits: str = "", wait: str = "Wait") -> list[Setting]:
-    """The settings of `--budgets 32,64,none` and `--waits 128,256`. Raises UserError."""
+def parse_settings(budgets: str, least: str = "", waits: str = "") -> list[Setting]:
+    """The settings of `--budgets 32,64,none`, `--least 128,256` and `--waits 1,2,4`. Raises UserError."""
     made = [Setting(_number(text, "--budgets", "none")) for text in _list(budgets)]
-    for text in _list(waits):
-        least = _number(text, "--waits")
-        if not least:
-            raise UserError("--waits takes numbers of thinking tokens from 1 on, such as 128,256")
-        made.append(Setting(None, least, wait))
+    made += [Setting(least=_positive(text, "--least")) for text in _list(least)]
+    made += [Setting(waits=_positive(text, "--waits")) for text in _list(waits)]
     if not made:
         raise UserError("--budgets needs at least one: numbers of thinking tokens, 0 for an answer at once, or none")
     return list(dict.fromkeys(made))
@@ -87,9 +92,10 @@ def make_pool(
 
     Raises UserError for a budget that the engine cannot keep, and whatever `evaluate` does.
     """
-    bounded = setting.most is not None or setting.least > 0
-    if bounded and not engine.info.budget:
-        raise UserError(f"{engine.info.name} keeps no budget of thinking: leave only none in --budgets, and no --waits")
+    if setting != Setting() and not engine.info.budget:
+        raise UserError(
+            f"{engine.info.name} keeps no budget of thinking: leave only none in --budgets, and no --least or --waits"
+        )
     run_id, _ = evaluate(
         problems,
         engine,
@@ -97,6 +103,7 @@ def make_pool(
         store=store,
         name=name,
         samples=samples,
+        strategy=setting.strategy,
         reuse=True,
         on_attempt=on_attempt,
     )
@@ -131,9 +138,8 @@ def work_out(
     points: list[Point] = []
     for pool, label in zip(pools, labels, strict=True):
         for policy in policies:
-            wanted = [k for k in sizes or sizes_up_to(pool.samples)]
-            for each in expect(pool, policy, wanted, seed=seed):
-                points.append(_point(pool, label, policy, each.size, each.score_P, each.cost_PX))
+            expected = expect(pool, policy, sizes or sizes_up_to(pool.samples), seed=seed)
+            points += [_point(pool, label, policy, each) for each in expected]
     curves = Curves((*points, *_matching(own, pools)), seed)
     if not any(np.isfinite(point.x(axis)) for point in curves.points):
         lacks = {"flops": "the shape of the model is not known", "seconds": "the speed of the run was not measured"}
@@ -151,8 +157,8 @@ def work_out(
     )
 
 
-def point_of_run(store: Store, run_id: str) -> tuple[Point, list[str]]:
-    """A run of any strategy as one point, and the ids of its problems: its own samples, nothing worked out."""
+def point_of_run(store: Store, run_id: str) -> Point:
+    """A run of any strategy as one point: its own samples, nothing worked out. UserError where nothing is judged."""
     run = store.run(run_id)
     attempts = [stored.attempt for stored in store.attempts(run.id)]
     scores = scores_by_problem(attempts)
@@ -164,7 +170,7 @@ def point_of_run(store: Store, run_id: str) -> tuple[Point, list[str]]:
             spent = float(each.notes.get("spent", each.trace.tokens))
             costs[each.problem.id].append((spent, float("nan"), float(each.notes.get("traces", 1))))
     spec = str(run.config.get("strategy", attempts[0].strategy))
-    point = Point(
+    return Point(
         series=f"{run.model} {spec}",
         model=run.model,
         budget="",
@@ -176,12 +182,27 @@ def point_of_run(store: Store, run_id: str) -> tuple[Point, list[str]]:
         rate=run.summary.get("tokens_per_s"),
         own=True,
     )
-    return point, list(scores)
 
 
 def is_pool(store: Store, run_id: str) -> bool:
     """Is this a run of single samples?"""
-    return str(store.run(run_id).config.get("strategy", "single")) == "single"
+    return str(store.run(run_id).config.get("strategy", "single")).partition(":")[0].partition("=")[0] in ONE_TRACE
+
+
+def known_shape(model: str) -> Shape | None:
+    """The shape of a model by its name; None where none is known without asking the network."""
+    from pathlib import Path
+
+    from thinksmith import models
+    from thinksmith.fit.shapes.catalogue import catalogue, find_shape
+
+    called = {name.casefold() for each in catalogue().values() for name in (each.id, *each.names)}
+    called |= {each.rpartition("/")[2] for each in called}
+    for name in (model, model.partition(":")[0], model.partition("/")[2]):
+        if name in models.EMBEDDED or name.casefold() in called or (name and (Path(name) / "config.json").is_file()):
+            with suppress(UserError):
+                return find_shape(name)
+    return None
 
 
 def _list(text: str) -> list[str]:
@@ -192,8 +213,15 @@ def _number(text: str, option: str, none: str = "") -> int | None:
     if none and text.casefold() == none:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise UserError(f"{option}: {text!r} is no number of thinking tokens" + (f", and not {none!r}" if none else ""))
+        raise UserError(f"{option}: {text!r} is no number" + (f" of thinking tokens, and not {none!r}" if none else ""))
     return int(text)
+
+
+def _positive(text: str, option: str) -> int:
+    number = _number(text, option)
+    if not number:
+        raise UserError(f"{option} takes numbers from 1 on, not {text!r}")
+    return number
 
 
 def _shared(pools: Sequence[Pool]) -> tuple[list[Pool], int]:
@@ -244,25 +272,23 @@ def _labels(pools: Sequence[Pool]) -> list[tuple[str, str, str]]:
     return labels
 
 
-def _point(
-    pool: Pool, label: tuple[str, str, str], policy: Policy, size: int, score_P: Floats, cost_PX: Floats
-) -> Point:
+def _point(pool: Pool, label: tuple[str, str, str], policy: Policy, each: Expected) -> Point:
     model, shown, budget = label
     if policy.name == "single":
         # Budgets are the points of one curve: what thinking longer brings, before any vote.
-        name = "single, forced" if "least" in budget else "single"
+        forced = next((word for word in ("least", "Wait") if word in budget), "")
+        name = f"single, forced ({'minimum' if forced == 'least' else 'Wait'})" if forced else "single"
     else:
-        name = policy.spec.partition("@")[0] + policy.spec.partition(":")[1] + policy.spec.partition(":")[2]
-        name += f" of {shown}" if shown else ""
+        name = policy.series + (f" of {shown}" if shown else "")
     return Point(
         series=f"{model} {name}".strip(),
         model=pool.model,
         budget=budget,
         strategy=policy.spec,
-        size=size,
+        size=each.size,
         run=pool.run,
-        score_P=score_P,
-        cost_PX=cost_PX,
+        score_P=each.score_P,
+        cost_PX=each.cost_PX,
         rate=pool.rate,
         exact=policy.exact,
         oracle=policy.oracle,
@@ -274,12 +300,12 @@ def _notes(
 ) -> Iterable[str]:
     if pools:
         yield (
-            f"{curves.problems:,} problems, {min(pool.samples for pool in pools)} samples each; every size of a strategy "
-            "is worked out from these samples without bias; another budget changes the traces, so each has its own"
+            f"{curves.problems:,} problems, {min(pool.samples for pool in pools)} samples each; every size of a "
+            "strategy is worked out from these without bias; another budget changes the traces, so each has its own"
         )
         yield "where k is all the samples there is one set of them: no bias, but no averaging over sets either"
     if any(policy.name == "confident" for policy in policies):
-        yield "confident: weak traces are dropped whole; what stopping them early saves is not in a pool, so it is not counted"
+        yield "confident drops weak traces whole; what stopping them early would save is not in a pool and not counted"
     if any(policy.options.get("by") == "score" and policy.name != "pass" for policy in policies):
         yield "what a scorer costs is not in the tokens"
     if any(policy.oracle for policy in policies):
@@ -295,4 +321,4 @@ def _notes(
     if axis == "seconds":
         yield "seconds are tokens over the rate of the whole run, many problems at a time: throughput, not waiting time"
     if axis == "flops":
-        yield "FLOPs are 2 × parameters × tokens and attention's; the prompt is counted once for all samples of a problem"
+        yield "FLOPs are 2 × parameters × tokens and attention's; a prompt is counted once for all of its samples"

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache, lru_cache
 from typing import Any
@@ -193,11 +193,12 @@ def attempt_from_json(value: Row) -> Attempt:
 
 def _shallow(record: Problem | Trace | Verdict | Sampling | Usage) -> dict[str, Any]:
     """Fields by name. `dataclasses.asdict` would walk through every token id."""
-    return {name: getattr(record, name) for name in _names(type(record))}
+    kind: Hashable = type(record)
+    return {name: getattr(record, name) for name in _names(kind)}
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
+def _names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
 
 

@@ -47,6 +47,8 @@ def escape(text: str) -> str:
 
 def unescape(text: str) -> str:
     """The string that `escape` was given."""
+    if "\u241b" not in text:
+        return text
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
 
 

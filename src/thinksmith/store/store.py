@@ -34,7 +34,10 @@ from thinksmith.store.schema import attempts as attempts_table
 from thinksmith.store.schema import problems as problems_table
 from thinksmith.store.schema import runs as runs_table
 
-__all__ = ["Order", "Run", "Store", "StoredAttempt", "config_hash", "default_url"]
+__all__ = ["DRAWS", "Order", "Run", "Store", "StoredAttempt", "config_hash", "default_url"]
+
+DRAWS = "draws"
+"""The kind of runs that hold what a strategy looked at, beside its evaluation. None of them is ever `last`."""
 
 _PAGE = 128  # attempts read at a time: few enough to hold, enough to hide the cost of a query
 _NUMBERS = 1024  # numbers of attempts read at a time
@@ -139,7 +142,7 @@ class Store:
             raise UserError(f"no run {run_id!r} in {self.where}")
 
     def run(self, name: str) -> Run:
-        """The run of this id, of this beginning of an id, or `last`: the one that started last.
+        """The run of this id, of this beginning of an id, or `last`: the one that started last (but for draws).
 
         Raises UserError, naming the candidates, if there is none or more than one.
         """
@@ -282,12 +285,15 @@ class Store:
 
     def _resolve(self, name: str) -> str:
         with self._transaction() as connection:
-            ids: list[str] = list(connection.scalars(_latest_first(select(runs_table.c.id))))
+            rows = connection.execute(_latest_first(select(runs_table.c.id, runs_table.c.kind)))
+            kinds: dict[str, str] = {row.id: row.kind for row in rows}
+        ids = list(kinds)
         if not ids:
             raise UserError(f"the store {self.where} holds no run yet")
-        if name in ids:
+        if name in kinds:
             return name
-        found = ids[:1] if name == "last" else [run_id for run_id in ids if name and run_id.startswith(name)]
+        latest = [run_id for run_id in ids if kinds[run_id] != DRAWS] or ids
+        found = latest[:1] if name == "last" else [run_id for run_id in ids if name and run_id.startswith(name)]
         if len(found) == 1:
             return found[0]
         if found:

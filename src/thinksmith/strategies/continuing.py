@@ -47,7 +47,7 @@ def has_ended(engine: Engine, trace: Trace) -> bool:
     return trace.finish == "stop" and not stopped_by_text(engine, trace)
 
 
-async def extend(engine: Engine, trace: Trace, sampling: Sampling, *, seed: int) -> Trace:
+async def extend(engine: Engine, trace: Trace, sampling: Sampling, *, seed: int, behind: str = "") -> Trace:
     """The trace and at most `sampling.max_tokens` tokens more, as one trace.
 
     `trace` was cut by length, by its budget or by a stop text (which is part of what is gone on with); one that has
@@ -59,6 +59,9 @@ async def extend(engine: Engine, trace: Trace, sampling: Sampling, *, seed: int)
     of the joined ids; `finish` is the new piece's; `seconds` add up. A forced end of thinking or a `wait` that the cut
     fell into is taken back first, and comes again on top of `max_tokens`. Log-probabilities are None unless all pieces
     have them.
+
+    `behind` is a text that is put behind the trace first, as forced tokens on top of `max_tokens`. Nobody tells their
+    log-probabilities, so the joined trace has none.
 
     Raises UserError for an engine that takes no token ids.
     """
@@ -75,7 +78,9 @@ async def extend(engine: Engine, trace: Trace, sampling: Sampling, *, seed: int)
         max_thinking_tokens=_less(sampling.max_thinking_tokens, trace.thinking_tokens),
         min_thinking_tokens=max(0, sampling.min_thinking_tokens - len(trace.token_ids)),
     )
-    (more,) = await engine.sample(Request(token_ids=ids, sampling=rest))
+    (more,) = await engine.sample(Request(token_ids=ids, prefill=behind, sampling=rest))
+    if behind:
+        trace = _with_forced(reader, trace, more.prompt_ids[len(ids) :])
     return join(reader, trace, more, replace(sampling, seed=trace.sampling.seed))
 
 
@@ -134,6 +139,13 @@ def _read(reader: Reads, trace: Trace, ids: tuple[int, ...], completion: str) ->
         answer_tokens=len(ids) - thinking_tokens,
         completion=completion,
     )
+
+
+def _with_forced(reader: Reads, trace: Trace, put: tuple[int, ...]) -> Trace:
+    ids = trace.token_ids + put
+    forced = trace.forced + tuple(range(len(trace.token_ids), len(ids)))
+    longer = _read(reader, trace, ids, reader.decode(ids))
+    return replace(longer, logprobs=None, top_logprobs=None, forced=forced)
 
 
 def _without_half_forced(reader: Reads, trace: Trace) -> Trace:

@@ -43,8 +43,7 @@ def feedback(problem: Problem, trace: Trace, verdict: Verdict) -> str:
     if problem.kind == "countdown":
         return f"Your answer {said} is wrong: {_own_reason(verdict)}. {_ASK}"
     if problem.kind in _FORMS and not _well_formed(problem, answer):
-        rule = VERIFIERS[problem.kind].rule
-        return f"Your answer {said} is wrong: it cannot be read; an answer is right by the rule: {rule}. {_ASK}"
+        return f"Your answer {said} is wrong: it has not the form that is asked for. {_ASK}"
     return f"Your answer {said} is wrong. {_ASK}"
 
 

@@ -62,12 +62,24 @@ async def judge(
     """
     if n < 1 or n % 2 == 0:
         raise UserError(f"a judge is asked an odd number of times, so that there is a majority, not {n}")
-    marker = _marker(problem, trace.answer)
-    text = _filled(prompt, problem, trace.answer, marker)
+    _filled(prompt, problem, trace.answer, _marker(problem, trace.answer))
     if early := unfinished(trace):
         return early
     if not trace.answer.strip():
         return Verdict("no_answer", reason="no final answer found")
+    votes, name, fault = await opinions(problem, trace, ask, n=n, prompt=prompt, sampling=sampling)
+    return _counted(votes, n, name or "a model without a name", fault)
+
+
+async def opinions(
+    problem: Problem, trace: Trace, ask: Ask, *, n: int = 1, prompt: str = PROMPT, sampling: Sampling = SAMPLING
+) -> tuple[list[bool], str, str]:
+    """What `n` judgements on the trace's answer say, the judge's name, and a reason if there are fewer than `n`.
+
+    As `judge` asks, which see; here an even `n` is welcome, and the trace is not looked at otherwise.
+    """
+    marker = _marker(problem, trace.answer)
+    text = _filled(prompt, problem, trace.answer, marker)
     votes: list[bool] = []
     name = fault = ""
     for attempt in range(2):
@@ -78,7 +90,7 @@ async def judge(
             votes += [vote for each in found if (vote := read_vote(each)) is not None]
             name = next((each.model for each in found if each.model), name)
             fault = fault or next((_fault(each) for each in found if read_vote(each) is None), "")
-    return _counted(votes, n, name or "a model without a name", fault)
+    return votes, name, fault
 
 
 def read_vote(trace: Trace) -> bool | None:

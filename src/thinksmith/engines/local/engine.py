@@ -88,6 +88,7 @@ class LocalEngine:
             token_ids=True,
             budget=True,
             sampling=policy.sampling,
+            vocabulary=policy.vocab_size,
         )
 
     @property

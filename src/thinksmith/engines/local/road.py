@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +24,7 @@ LEAST = 16  # rows of a step on a CPU: its matrix product takes other paths for 
 PREFILL_TOKENS = 8192  # at most in one forward pass, padding included
 PREFILL_PADDED = 192  # longer pieces are never padded: a CPU's fused attention sums in another order from here on
 PREFILL_ENOUGH = 1024  # with so many a pass is efficient: rather another one than more padding
+_CACHE_ARGUMENT: dict[Any, str] = {}  # by class, for a signature takes longer to read than a small model's step
 
 
 class Road(Protocol):
@@ -140,10 +140,12 @@ class TransformersRoad:
         return torch.tensor(numbers, dtype=torch.int64, device=self._policy.device)
 
 
-@lru_cache
-def cache_argument(model: type) -> str:
-    """What a model's class calls its cache: transformers 5.24 renamed it."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"  # type: ignore[attr-defined]
+def cache_argument(model: Any) -> str:
+    """What a class of models calls its cache: transformers 5.24 renamed it."""
+    if model not in _CACHE_ARGUMENT:
+        renamed = "cache" in inspect.signature(model.forward).parameters
+        _CACHE_ARGUMENT[model] = "cache" if renamed else "past_key_values"
+    return _CACHE_ARGUMENT[model]
 
 
 def hooked(module: torch.nn.Module) -> bool:

@@ -88,7 +88,7 @@ def kept(shape: Shape, way: Way, layer: int, rows: int, length: int) -> Kept:
         norms=tokens * norms * norm_bytes(shape, shape.hidden, way.stream, way),
         attention=tokens * _attention(shape, way, tensors, reached) + _scores(shape, way, rows, length),
         mlp=tokens * _mlp(shape, way, tensors) + _ends(tensors),
-        adapters=tokens * _adapters(way, tensors),
+        adapters=tokens * adapter_bytes(way, tensors),
         weights=_weights(way, tensors, reached),
     )
 
@@ -196,9 +196,10 @@ def _ends(tensors: list[Tensor]) -> int:
     return next((4 * t.copies for t in tensors if t.part == "expert"), 0)
 
 
-def _adapters(way: Way, tensors: list[Tensor]) -> int:
-    """Of one token: each adapter's input in float32, as its weights are, and what is between its two matrices. A
-    float32 input is one for all that read it; of o_proj it is attention's output, which is kept already."""
+def adapter_bytes(way: Way, tensors: list[Tensor]) -> int:
+    """Of one token, of the adapters on `tensors`: the input of each in float32, as its weights are, and what is between
+    its two matrices. A float32 input is one for all that read it; of o_proj it is attention's output, which is kept
+    already."""
     linears = [t for t in tensors if way.learns(t)]
     between = len(linears) * way.rank * FLOAT
     if way.product == FLOAT:

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from thinksmith.fit.memory.activations import DOWNS, FLOAT, INDEX, Way, is_linear, kept, kept_once, norm_bytes, of_layer
+from thinksmith.fit.memory.activations import (
+    DOWNS,
+    FLOAT,
+    INDEX,
+    Way,
+    adapter_bytes,
+    is_linear,
+    kept,
+    kept_once,
+    norm_bytes,
+    of_layer,
+)
 from thinksmith.fit.rounding import round_up
 from thinksmith.fit.shapes.shape import Shape
 
@@ -128,13 +139,17 @@ def _one_layer(shape: Shape, step: Pass) -> tuple[dict[str, int], int]:
     own = kept(shape, way, layer, step.rows, step.length)
     stream, hidden = shape.hidden * way.stream, shape.hidden
     queries, keys = shape.heads * shape.key_dim, shape.kv_heads * (shape.key_dim + shape.value_dim)
-    gone = own.mlp // step.tokens + norm_bytes(shape, hidden, way.stream, way)
+    feeds = [tensor for tensor in of_layer(shape, layer) if tensor.part == "mlp"]
+    gone = own.mlp // step.tokens + adapter_bytes(way, feeds) + norm_bytes(shape, hidden, way.stream, way)
     norm = FLOAT * (2 if way.lean(shape) else 4)
     heads = norm * queries + keys * way.product
     in_heads = (2 * queries + keys) * way.product  # freed with attention's backward pass
+    product = 2 * shape.inner * way.product + stream
+    if way.product < FLOAT and any(way.learns(tensor) for tensor in feeds):
+        product += shape.inner * way.product + stream + 2 * hidden * FLOAT  # adapters take gradients in float32
     found = {
         "norm": norm * hidden + (stream if way.stream < FLOAT else 0),
-        "product": 2 * shape.inner * way.product + stream,
+        "product": product,
         "attention": (queries + keys + shape.heads * shape.value_dim) * way.product + stream - gone + _desk(shape, way),
     }
     if any(tensor.name == "q_norm" for tensor in of_layer(shape, layer)):

@@ -1,0 +1,212 @@
+"""An engine that remembers: what it is asked again, it answers from the store.
+
+A strategy over many traces is killed in the middle, another strategy looks at the same draws (`strategies/draws.py`),
+or the same evaluation is run with more of them: nothing is sampled twice. Every trace is on the disk before the
+strategy sees it.
+
+Traces are found by all that decides them: the problem, the whole request (messages or ids, prefill, sampling with its
+seed) and the model's weights. They lie in a run of kind `draws` beside each evaluation; where the weights are in sight
+(a local model), other evaluations of the same weights are looked through too. What an endpoint said is used again only
+within its own evaluation: nobody knows what stands behind its name tomorrow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from thinksmith.engines.contract import Delta, Engine, EngineInfo, Reads
+from thinksmith.evaluate.keeper import Keeper
+from thinksmith.records import Attempt, Problem, Request, Trace, Verdict
+from thinksmith.store.attempts import canonical, digest
+from thinksmith.store.made import attempts_at, runs_of
+from thinksmith.store.store import DRAWS as KIND
+from thinksmith.store.store import Store, StoredAttempt, config_hash
+from thinksmith.thinking import Tags
+from thinksmith.verify import VERIFIERS, verify
+
+_REQUEST, _INDEX = "request", "index"  # in the notes of a draw
+
+
+def fingerprint(request: Request) -> str:
+    """128 bits over everything that decides the tokens, in hex. How many are asked for does not: see `index`."""
+    asked = {"messages": request.messages, "ids": request.token_ids, "prefill": request.prefill}
+    return digest(canonical({**asked, "sampling": asdict(request.sampling)}))[:32]
+
+
+class Draws:
+    """What one model draws for one evaluation: its run in the store, opened when the first trace comes."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        name: str,
+        config: Mapping[str, Any],
+        *,
+        elsewhere: bool = True,
+        keep: bool = True,
+    ) -> None:
+        """`elsewhere`: look through other runs too. `keep` False: only look, for traces that are stored as attempts."""
+        info = engine.info
+        self.engine = engine
+        self.sampled = 0
+        """Tokens that were sampled now, and not found."""
+        self._store, self._keeping = store, keep
+        self._identity = (KIND, name, info.name, info.weights_hash, dict(config))
+        found = store.unfinished(KIND, config_hash(*self._identity))
+        self._run = found.id if found else ""
+        self._others = (
+            runs_of(store, ("eval", KIND), info.name, info.weights_hash) if elsewhere and info.weights_hash else []
+        )
+        self._keeper: Keeper | None = None
+        self._known: dict[str, asyncio.Task[_Known]] = {}
+        self._at_work: Counter[str] = Counter()
+
+    @contextmanager
+    def at(self, problem: Problem) -> Iterator[KeptEngine]:
+        """The engine, for a strategy at work on this problem; what is known of it goes when the last is done."""
+        self._at_work[problem.id] += 1
+        try:
+            reads = isinstance(self.engine, Reads)
+            yield KeptReader(self, problem) if reads else KeptEngine(self, problem)
+        finally:
+            self._at_work[problem.id] -= 1
+            if not self._at_work[problem.id]:
+                del self._at_work[problem.id]
+                self._known.pop(problem.id, None)
+
+    async def sample(self, problem: Problem, request: Request) -> list[Trace]:
+        known = await self._of(problem)
+        key = fingerprint(request)
+        found = [known.traces.get((key, index)) for index in range(request.n)]
+        if all(found):
+            return [trace for trace in found if trace]
+        traces = await self.engine.sample(request)
+        self.sampled += sum(trace.tokens for trace in traces)
+        await self._keep(problem, known, key, traces)
+        return traces
+
+    async def _of(self, problem: Problem) -> _Known:
+        """What is stored for the problem; read once, however many ask at the same time."""
+        if problem.id not in self._known:
+            self._known[problem.id] = asyncio.create_task(asyncio.to_thread(self._read, problem))
+        return await asyncio.shield(self._known[problem.id])
+
+    def _read(self, problem: Problem) -> _Known:
+        known = _Known()
+        runs = [run for run in (self._run, *self._others) if run]
+        for stored in attempts_at(self._store, problem, runs) if runs else ():
+            known.add(stored)
+            if stored.run_id == self._run:
+                known.number = max(known.number, stored.attempt.sample + 1)
+        return known
+
+    async def _keep(self, problem: Problem, known: _Known, key: str, traces: Sequence[Trace]) -> None:
+        """A failure is not kept: asked again, the model may well answer."""
+        kept: list[tuple[int, int, Trace]] = []
+        for index, trace in enumerate(traces):
+            if not self._keeping or trace.finish == "error" or (key, index) in known.traces:
+                continue
+            known.traces[key, index] = trace
+            sample, known.number = known.number, known.number + 1
+            kept.append((index, sample, trace))
+        if not kept:
+            return
+        judged = await _judged(problem, [trace for _, _, trace in kept])
+        if self._keeper is None:
+            self._run = self._run or self._store.start_run(*self._identity)
+            self._keeper = Keeper(self._store, self._run)
+        await self._keeper.keep(
+            [
+                Attempt(problem, trace, verdict, sample, KIND, {_REQUEST: key, _INDEX: index})
+                for (index, sample, trace), verdict in zip(kept, judged, strict=True)
+            ]
+        )
+
+    def close(self, *, finished: bool) -> None:
+        """Store what still waits; with `finished` the run is marked as done."""
+        if self._keeper:
+            self._keeper.flush()
+        if finished and self._run:
+            self._store.finish_run(self._run, {})
+
+
+class _Known:
+    """A problem's stored traces by (fingerprint, index), and the next free number."""
+
+    def __init__(self) -> None:
+        self.traces: dict[tuple[str, int], Trace] = {}
+        self.number = 0
+
+    def add(self, stored: StoredAttempt) -> None:
+        attempt = stored.attempt
+        notes, trace = attempt.notes, attempt.trace
+        if trace.finish == "error":
+            return
+        if _REQUEST in notes:
+            self.traces.setdefault((str(notes[_REQUEST]), int(notes[_INDEX])), trace)
+        elif attempt.strategy == "single":  # asked for the problem as it stands, so the request can be told
+            request = Request(messages=attempt.problem.messages, sampling=trace.sampling)
+            self.traces.setdefault((fingerprint(request), 0), trace)
+
+
+class KeptEngine:
+    """The contract of an engine, for one problem of an evaluation."""
+
+    def __init__(self, draws: Draws, problem: Problem) -> None:
+        self._draws, self._problem = draws, problem
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._draws.engine.info
+
+    @property
+    def room(self) -> int:
+        return self._draws.engine.room
+
+    async def sample(self, request: Request) -> list[Trace]:
+        return await self._draws.sample(self._problem, request)
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        """Never from the store: who streams wants to decide on the way."""
+        async for delta in self._draws.engine.stream(request):
+            if delta.trace:
+                self._draws.sampled += delta.trace.tokens
+            yield delta
+
+    def sample_all(self, requests: Sequence[Request]) -> list[list[Trace]]:
+        return self._draws.engine.sample_all(requests)
+
+    async def aclose(self) -> None:
+        """The engine belongs to the evaluation."""
+
+
+class KeptReader(KeptEngine):
+    """The same for an engine that tells how its tokens read (`engines.contract.Reads`)."""
+
+    @property
+    def tags(self) -> Tags:
+        return self._reader.tags
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._reader.decode(ids)
+
+    @property
+    def _reader(self) -> Reads:
+        engine = self._draws.engine
+        assert isinstance(engine, Reads)
+        return engine
+
+
+async def _judged(problem: Problem, traces: Sequence[Trace]) -> list[Verdict]:
+    """A draw's verdict, so that its run can be looked at like any other."""
+    if problem.kind not in VERIFIERS:
+        return [Verdict("error", reason="not judged") for _ in traces]
+    if VERIFIERS[problem.kind].slow:
+        return [await asyncio.to_thread(verify, problem, trace) for trace in traces]
+    return [verify(problem, trace) for trace in traces]
