@@ -114,6 +114,8 @@ def measure(setting: Setting) -> dict[str, Any]:
     from thinksmith.training.fits import map_blocks
 
     training = Training(**setting.training)
+    if training.method == "grpo":
+        import thinksmith.training.rl.run  # noqa: F401  all that is loaded for a run
     map_blocks(torch.device("cpu"))
     warm_up()
     gc.collect()
@@ -130,7 +132,7 @@ def measure(setting: Setting) -> dict[str, Any]:
 
     device = Device("here", "this machine", "cpu", 1 << 40, 1.0, {})
     estimate = training_memory(shape_of(policy.model.config.to_dict(), setting.shape), training, device)
-    runtime = sum(item.bytes for item in runtime_items("local", device))
+    runtime = sum(item.bytes for item in runtime_items("local", device)) + estimate.named("trainer")
     return {
         "shape": setting.shape, "training": setting.training, "before": before, "model": made - before, "peak": peak,
         "predicted": estimate.total, "predicted_growth": estimate.total - runtime, "at": estimate.peak,

@@ -24,7 +24,6 @@ import torch
 from _fit_training import COMMON, SHAPES, status
 from _grpo_ours import GivenLengths
 from _grpo_work import Task, text_reward_trl, tokenizer_of_tiny
-from thinksmith.fit.memory.runtime import runtime_items
 from thinksmith.fit.memory.training import training_memory
 from thinksmith.fit.shapes.configs import shape_of
 from thinksmith.fit.speed.device import Device
@@ -33,7 +32,7 @@ from thinksmith.records import Attempt, Problem, Trace, Verdict
 from thinksmith.training.fits import map_blocks
 from thinksmith.training.optimizer import Optimizers
 from thinksmith.training.rl.grpo import train
-from thinksmith.training.rl.memory import grpo_training
+from thinksmith.training.rl.memory import grpo_training, room_for
 from thinksmith.training.rl.recipe import GRPORecipe
 from thinksmith.training.rl.rollout import Rollout
 from thinksmith.training.rl.run import adapt
@@ -41,7 +40,6 @@ from thinksmith.training.rl.update import update
 
 STEPS = 2
 FIRST = 16  # tokens of an update's first completions, which are there for the optimiser's states
-MICRO = 2048  # tokens of a pass of ours: what the recipe takes by itself on a CPU
 # So small a decoder under so large a head that logits are nearly all there is.
 HEAD = {"vocab_size": 151936, "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}  # fmt: skip
@@ -71,7 +69,7 @@ PASSES: dict[str, Passes] = {
     "vocab 4096": Passes("head", 1, 8, 4096, checkpointing=True, trl=TRL),
     "vocab quick": Passes("head", 1, 8, 64, checkpointing=True, trl={"trl": 8}, quick=True),
     "tiny step": Passes("tiny", 8, 8, 128, "step", quick=True),
-    "tiny step checkpointed": Passes("tiny", 8, 8, 128, "step", checkpointing=True),
+    "tiny step checkpointed": Passes("tiny", 16, 16, 256, "step", checkpointing=True),
     "25m step": Passes("25m", 4, 8, 192, "step"),
     "25m step lora": Passes("25m", 4, 8, 192, "step", lora=True),
     "0.5b step lora bf16": Passes("0.5b", 1, 4, 64, "step", lora=True, bf16=True),
@@ -87,27 +85,29 @@ def measure(passes: Passes, side: str) -> dict[str, Any]:
     """Bytes: `before` the model came, its `weights`, the `peak`; of ours also what fit `predicted`."""
     map_blocks(torch.device("cpu"))
     small = Passes("small", 1, 8, 16, passes.what, passes.lora, passes.bf16, passes.checkpointing)
-    run(small, policy_of(small), side, 8)
+    policy = policy_of(small)
+    run(small, policy, recipe_of(small, policy), side, 8)
+    del policy
     gc.collect()
     before = status("VmRSS")
     policy = policy_of(passes)
-    weights = status("VmRSS") - before
+    weights, recipe = status("VmRSS") - before, recipe_of(passes, policy)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     began = time.perf_counter()
-    run(passes, policy, side, passes.trl.get(side, 8))
+    run(passes, policy, recipe, side, passes.trl.get(side, 8))
     found = {
         "before": before, "weights": weights, "peak": status("VmHWM"), "seconds": time.perf_counter() - began,
     }  # fmt: skip
-    return found | (predicted(passes, policy) if side == "ours" else {})
+    return found | (predicted(passes, policy, recipe) if side == "ours" else {})
 
 
-def run(passes: Passes, policy: Policy, side: str, rows: int) -> None:
+def run(passes: Passes, policy: Policy, recipe: GRPORecipe, side: str, rows: int) -> None:
     if side != "ours":
         run_trl(passes, policy, rows)
     elif passes.what == "step":
-        run_steps(passes, policy)
+        run_steps(passes, policy, recipe)
     else:
-        run_updates(passes, policy)
+        run_updates(passes, policy, recipe)
 
 
 def policy_of(passes: Passes) -> Policy:
@@ -124,8 +124,9 @@ def policy_of(passes: Passes) -> Policy:
     return Policy(AutoModelForCausalLM.from_config(config, dtype=dtype).eval(), tokenizer, passes.shape)
 
 
-def recipe_of(passes: Passes) -> GRPORecipe:
-    return GRPORecipe.model_validate(
+def recipe_of(passes: Passes, policy: Policy) -> GRPORecipe:
+    """With the tokens of a pass that the trainer chooses by itself."""
+    recipe = GRPORecipe.model_validate(
         {
             "steps": STEPS,
             "rollout": {"prompts": passes.prompts, "num_generations": passes.generations, "max_tokens": passes.length},
@@ -133,19 +134,19 @@ def recipe_of(passes: Passes) -> GRPORecipe:
                 "lr": 1e-6,
                 "tuning": "lora" if passes.lora else "full",
                 "gradient_checkpointing": passes.checkpointing,
-                "micro_tokens": MICRO,
             },
             "rewards": {"_grpo_work:text_reward": 1.0},
         }
     )
+    room = room_for(policy, recipe, problems_of(passes))
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"micro_tokens": room})})
 
 
 def problems_of(passes: Passes) -> list[Problem]:
     return [Problem(f"bench/{index}", f"How much is {100 + index} times 60?", "1") for index in range(passes.prompts)]
 
 
-def run_updates(passes: Passes, policy: Policy) -> None:
-    recipe = recipe_of(passes)
+def run_updates(passes: Passes, policy: Policy, recipe: GRPORecipe) -> None:
     adapt(policy, recipe)
     optimizers = Optimizers(policy.model, "adamw", recipe.training.lr)
     for step in range(STEPS):
@@ -168,8 +169,8 @@ def made_up(passes: Passes, policy: Policy, length: int) -> Rollout:
     return Rollout(tuple(attempts), groups, rewards, tuple({"made up": reward} for reward in rewards))
 
 
-def run_steps(passes: Passes, policy: Policy) -> None:
-    recipe, problems = recipe_of(passes), tuple(problems_of(passes))
+def run_steps(passes: Passes, policy: Policy, recipe: GRPORecipe) -> None:
+    problems = tuple(problems_of(passes))
     adapt(policy, recipe)
     task = Task(problems, {problem.text: (passes.length,) * passes.generations for problem in problems})
     engine: Any = GivenLengths(policy, task)
@@ -209,16 +210,17 @@ def run_trl(passes: Passes, policy: Policy, rows: int) -> None:
         trainer.train()
 
 
-def predicted(passes: Passes, policy: Policy) -> dict[str, Any]:
+def predicted(passes: Passes, policy: Policy, recipe: GRPORecipe) -> dict[str, Any]:
     """What fit says of the recipe, as `thinksmith grpo` asks it before the first step."""
-    training = grpo_training(policy, recipe_of(passes), problems_of(passes))
+    training = grpo_training(policy, recipe, problems_of(passes))
     device = Device("here", "this machine", "cpu", 1 << 40, 1.0, {})
     estimate = training_memory(shape_of(policy.model.config.to_dict(), passes.shape), training, device)
-    runtime = sum(item.bytes for item in runtime_items("local", device))
+    runtime = estimate.named("process") + estimate.named("trainer")
     return {
         "predicted": estimate.total,
         "predicted_growth": estimate.total - runtime,
         "at": estimate.peak,
+        "micro_tokens": training.micro_tokens,
         "items": {f"{item.phase}/{item.name}": item.bytes for item in estimate.items},
     }
 

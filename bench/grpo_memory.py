@@ -2,9 +2,10 @@
 
 Each measurement is a short optimiser step and one of full size in a process of its own, on a CPU: the highest resident
 memory less what was there before the model came. `vocab`: a head of 151,936 tokens on a decoder of two small layers, 8
-completions of 512 to 4,096 tokens, both sides with gradient checkpointing (TRL's default); ours in passes of 2,048
-tokens, TRL in passes of 8 sequences (its default) and of 1 (its least). TRL 1.16 has chunked logits too: tiles of 4,096
-tokens by 32,768 of the vocabulary, several copies of them in float32.
+completions of 512 to 4,096 tokens, both sides with gradient checkpointing (TRL's default); ours in passes as the
+trainer chooses them (about 2,048 tokens on a CPU, or one sequence), TRL in passes of 8 sequences (its default) and of 1
+(its least). TRL 1.16 has chunked logits too: tiles of 4,096 tokens by 32,768 of the vocabulary, several copies of them
+in float32.
 
 `1.5b`: Qwen2.5-1.5B's shape with random weights in bfloat16, LoRA of rank 16, 8 × 1,024 tokens, checkpointed: the whole
 process. `step`: whole steps with their rollout, for the prediction.

@@ -1,8 +1,11 @@
 """The page: self-contained, whatever a model wrote is text, marks stand where the audit says."""
 
+import base64
 import html
 import json
 import re
+from dataclasses import replace
+from hashlib import sha256
 from html.parser import HTMLParser
 
 import pytest
@@ -10,11 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
+from thinksmith.evaluate import lists
 from thinksmith.evaluate.charts import draw
+from thinksmith.evaluate.markdown import to_json, to_markdown
 from thinksmith.evaluate.report import (
+    EXAMPLES,
+    check_report,
     evaluation_report,
     read_metrics,
     render_report,
+    stored_report,
+    to_html,
     training_curves,
     training_report,
 )
@@ -22,6 +31,7 @@ from thinksmith.evaluate.stats import paired
 from thinksmith.evaluate.summary import scores_by_problem, summarise
 from thinksmith.evaluate.trace_view import Span, cut, pair_of
 from thinksmith.records import Attempt, Problem, Trace, Verdict
+from thinksmith.store.store import Store
 
 EVIL = "<script>alert('t')</script><img src=x onerror=alert(1)></pre>\"'{{ 7*7 }}"
 THINKING = f"27 * 4 = 118.\nWait, that is not right.\n27 * 4 = 108.\nLet me check: 108 / 4 = 27.\n{EVIL}"
@@ -212,6 +222,109 @@ def test_a_page_of_one_evaluation(tmp_path):
     assert "By family" not in page
     assert "<svg" not in page
     assert Tags(page).open == []
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """A stored evaluation whose every text is hostile, and its page."""
+    with Store.open(tmp_path_factory.mktemp("store") / "s.db") as store:
+        run = store.start_run("eval", f"sums {EVIL}", f"model {EVIL}", config={"sampling": {"seed": 0}, "name": EVIL})
+        store.add(run, [replace(one, sample=n) for one in attempts(31) for n in range(3)])
+        yield store, run, stored_report(store, [run])
+
+
+def test_whatever_stands_in_the_page_of_an_evaluation_is_text(evaluated, tmp_path):
+    render_report(tmp_path / "page.html", evaluated[2])
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    parsed = Tags(page)
+    assert parsed.open == []
+    assert [tag for tag, _ in parsed.tags].count("script") == 1
+    assert not {tag for tag, _ in parsed.tags} & {"img", "iframe", "link", "object", "embed", "form"}
+    assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
+    assert not any("javascript" in str(value) for _, attributes in parsed.tags for value in attributes.values())
+    assert html.unescape(page).count("<script>alert") > 100
+
+
+def test_the_script_of_a_page_is_allowed_by_its_hash_alone(evaluated):
+    page = to_html(evaluated[2])
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.S)
+    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
+    policy = re.search(r'Security-Policy" content="([^"]*)"', page)[1]
+    assert f"script-src 'sha256-{digest}'" in html.unescape(policy)
+    assert "script-src" not in to_html(replace(evaluated[2], lists=()))
+
+
+def test_every_link_of_a_page_leads_to_an_anchor_of_it(evaluated):
+    page = to_html(evaluated[2])
+    tags = Tags(page).tags
+    anchors = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    links = [attributes["href"] for tag, attributes in tags if tag == "a"]
+    assert len(anchors) == len(set(anchors))
+    assert {link.removeprefix("#") for link in links} <= set(anchors)
+    assert {"#status-correct", "#status-truncated"} <= set(links)
+    assert sum(link.startswith("#attempt-") for link in links) == 120  # each mark of a problem
+    assert sum(link.startswith("#trace-") for link in links) == EXAMPLES
+
+
+def test_a_long_list_is_cut_and_that_is_said(evaluated, monkeypatch):
+    store, run, _ = evaluated
+    monkeypatch.setattr(lists, "MOST_ATTEMPTS", 20)
+    monkeypatch.setattr(lists, "MOST_PROBLEMS", 7)
+    problems, listed = stored_report(store, [run]).lists
+    assert (len(problems.rows), len(listed.rows)) == (7, 20)
+    assert "7 of 40 problems, the least solved first" in problems.note
+    assert "20 of 120 attempts" in listed.note
+    assert run in listed.note
+    assert {row[1].mark for row in listed.rows} == {"correct", "truncated"}  # some of each
+    assert all(row[3].text == "0 of 3" for row in problems.rows)
+    page = to_html(stored_report(store, [run]))
+    assert {link for link in re.findall(r'href="#([^"]*)"', page)} <= set(re.findall(r' id="([^"]*)"', page))
+
+
+def test_what_a_reader_must_know_stands_in_every_kind_of_report(evaluated):
+    page = evaluated[2]
+    assert len(page.warnings) == 1
+    for made in (to_html(page), to_markdown(page), to_json(page)):
+        assert "With 40 problems a difference of 28 points" in made
+
+
+def test_a_report_in_markdown_has_no_sign_of_the_models_own(evaluated):
+    text = to_markdown(evaluated[2])
+    assert "<script" not in re.sub(r"\\<", "", text)
+    assert re.search(r"Accuracy: \*\*77\.5%\*\*", text)
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
+        cells = [len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()]
+        assert len(set(cells)) == 1
+
+
+def test_a_report_in_json_has_the_figures(evaluated):
+    told = json.loads(to_json(evaluated[2]), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert told["summary"]["accuracy"]["mean"] == pytest.approx(31 / 40)
+    assert told["summary"]["counts"] == {"correct": 93, "truncated": 27}
+    assert [table["title"] for table in told["tables"]][-2:] == ["Problems", "Attempts"]
+
+
+def test_seeds_are_one_evaluation_and_other_models_are_not(tmp_path):
+    with Store.open(tmp_path / "s.db") as store:
+        runs = []
+        for seed in range(2):
+            runs.append(store.start_run("eval", "sums", "tiny", "w", {"samples": 1, "sampling": {"seed": seed}}))
+            store.add(runs[-1], attempts(10 + 20 * seed))
+        page = stored_report(store, runs)
+        assert page.headline.value == "50.0%"
+        (table,) = [table for table in page.tables if table.title == "By seed"]
+        assert [row[:2] for row in table.rows] == [("0", "25.0%"), ("1", "75.0%")]
+        assert "± 35.4 points" in table.note
+        other = store.start_run("eval", "sums", "small", "w", {"samples": 1, "sampling": {"seed": 0}})
+        with pytest.raises(UserError, match="differ in more than their seeds"):
+            stored_report(store, [runs[0], other])
+
+
+def test_where_no_report_can_be(tmp_path):
+    for path in (tmp_path, tmp_path / "report.pdf", tmp_path / "report"):
+        with pytest.raises(UserError, match=r"report\.html|must end in \.html, \.md, \.json"):
+            check_report(path)
+    check_report(tmp_path / "R.HTML")
 
 
 def test_a_page_that_cannot_be_written_is_the_users_to_mend(tmp_path):

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import event
 from store_records import numbered
@@ -66,23 +67,26 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize(("version", "advice"), [("6", "upgrade thinksmith"), ("99", "upgrade"), ("0", "no readable")])
+@pytest.mark.parametrize(("version", "advice"), [("7", "upgrade thinksmith"), ("99", "upgrade"), ("0", "no readable")])
 def test_another_version_is_refused(tmp_path: Path, version: str, advice: str) -> None:
     path = tmp_path / "store.db"
     filled(path)
-    assert schema.SCHEMA_VERSION == 5
+    assert schema.SCHEMA_VERSION == 6
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE thinksmith_meta SET value = ? WHERE key = 'schema_version'", [version])
     connection.close()
     assert advice in refused(path)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_an_older_store_is_upgraded_and_keeps_its_rows(tmp_path: Path, version: int) -> None:
     """Older versions lack columns. Several programs may open one at once, and one of them upgrades it."""
     path = tmp_path / "store.db"
     run = filled(path)
     with sqlite3.connect(path) as connection:
+        for name in ("attempts_by_status", "attempts_in_order", "attempts_figures"):
+            connection.execute(f"DROP INDEX {name}")
+        connection.execute("CREATE INDEX attempts_by_status ON attempts (run_id, status, tokens)")
         for name in (name for added in range(version + 1, schema.SCHEMA_VERSION + 1) for name in schema.ADDED[added]):
             connection.execute(f"ALTER TABLE attempts DROP COLUMN {name}")
         connection.execute("UPDATE thinksmith_meta SET value = ? WHERE key = 'schema_version'", [version])
@@ -98,6 +102,38 @@ def test_an_older_store_is_upgraded_and_keeps_its_rows(tmp_path: Path, version: 
         new = replace(new, trace=replace(new.trace, usage=Usage(3, 0.5, cost=0.25, notes=("the budget was ignored",))))
         store.add(run, [new])
         assert list(store.attempts(run))[-1].attempt == new
+    with sqlite3.connect(path) as connection, sqlite3.connect(tmp_path / "new.db") as fresh:
+        filled(tmp_path / "new.db")
+        indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name"
+        assert connection.execute(indexes).fetchall() == fresh.execute(indexes).fetchall()
+    connection.close()
+    fresh.close()
+
+
+def test_an_upgrade_finds_what_attempts_cost(tmp_path: Path) -> None:
+    """Version 5 knew the cost of an endpoint's answers, in `usage` alone; that need not be JSON to SQLite (NaN)."""
+    path = tmp_path / "store.db"
+    costs = [None, 0.25, 0.0, float("nan"), 1e-9]
+    made = [
+        replace(one, trace=replace(one.trace, usage=None if cost is None else Usage(cost=cost)))
+        for one, cost in zip(map(numbered, range(5)), costs, strict=True)
+    ]
+    with Store.open(path) as store:
+        run = store.start_run("eval", "x", "tiny")
+        store.add(run, made)
+        new = store.figures(run)
+    with sqlite3.connect(path) as connection:
+        for name in ("attempts_by_status", "attempts_in_order", "attempts_figures"):
+            connection.execute(f"DROP INDEX {name}")
+        for name in schema.ADDED[6]:
+            connection.execute(f"ALTER TABLE attempts DROP COLUMN {name}")
+        connection.execute("UPDATE thinksmith_meta SET value = 5 WHERE key = 'schema_version'")
+    connection.close()
+    with Store.open(path) as store:
+        upgraded = store.figures(run)
+    assert np.array_equal(upgraded.cost_N, new.cost_N, equal_nan=True)
+    assert np.array_equal(upgraded.cost_N, [np.nan, 0.25, 0, np.nan, 1e-9], equal_nan=True)
+    assert np.array_equal(upgraded.spent_N, new.spent_N)
 
 
 def test_places_where_no_store_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

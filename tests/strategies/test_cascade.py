@@ -120,7 +120,8 @@ def test_on_real_models_each_stage_is_the_draws_of_single():
     assert {outcome.notes["stage"] for outcome in together} == {1, 2}
     for one, other, small, big in zip(together, alone, first, second, strict=True):
         assert [trace.token_ids for trace in one.traces] == [trace.token_ids for trace in other.traces]
-        assert one.answer == other.answer and one.notes == other.notes
+        assert one.answer == other.answer
+        assert one.notes == other.notes
         assert one.traces[0].token_ids == small.chosen.token_ids
         if one.notes["stage"] == 2:
             assert one.chosen.token_ids == big.chosen.token_ids

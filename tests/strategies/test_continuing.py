@@ -56,7 +56,7 @@ def told(trace: Trace) -> Trace:
     return replace(trace, seconds=0.0, logprobs=None, top_logprobs=None, sampling=sampling, finish=finish)
 
 
-@pytest.mark.parametrize("size", [1, 3, 7, 40])
+@pytest.mark.parametrize("size", [1, 7, 40])
 @pytest.mark.parametrize(
     "bounds",
     [
@@ -70,7 +70,7 @@ def told(trace: Trace) -> Trace:
 )
 def test_greedy_pieces_are_the_whole(engine, problems, size, bounds):
     """At temperature 0 nothing depends on seeds, so the joined trace must be the one of a single request."""
-    for problem in problems[: 2 if size == 1 else 6]:
+    for problem in problems[: 1 if size == 1 else 4]:
         sampling = replace(GREEDY, **bounds)
         one, pieces = whole(engine, problem, sampling), in_pieces(engine, problem, sampling, size)
         assert told(pieces) == told(one)
@@ -117,14 +117,16 @@ def test_pieces_draw_what_one_request_may_draw(engine, problems):
 
 def test_what_has_ended_comes_back_as_it_is(engine, problems):
     trace = whole(engine, problems[0], GREEDY)
-    assert trace.finish == "stop" and has_ended(engine, trace)
+    assert trace.finish == "stop"
+    assert has_ended(engine, trace)
     assert asyncio.run(extend(engine, trace, GREEDY, seed=1)) is trace
 
 
 def test_the_end_of_the_context_is_an_end(engine, problems):
     trace = whole(engine, problems[0], replace(GREEDY, temperature=1.0, min_thinking_tokens=10_000, max_tokens=10_000))
     assert len(trace.prompt_ids) + trace.tokens == engine.info.context_length
-    assert trace.finish == "length" and has_ended(engine, trace)
+    assert trace.finish == "length"
+    assert has_ended(engine, trace)
     assert asyncio.run(extend(engine, trace, GREEDY, seed=1)) is trace
 
 
@@ -139,6 +141,6 @@ def test_a_cut_trace_is_the_one_with_fewer_tokens(engine, problems):
 def test_an_engine_that_takes_no_ids_is_refused_in_one_line():
     trace = Trace("a", "b", token_ids=(1, 2), finish="length")
     engine = ReplayEngine([(Problem("p", "q"), trace)], "replay/x.jsonl")
-    with pytest.raises(UserError, match="replay/x.jsonl cannot: name a model that runs in this process") as told_error:
+    with pytest.raises(UserError, match="cannot: name a model that runs in this process") as told_error:
         asyncio.run(extend(engine, trace, GREEDY, seed=0))
     assert "\n" not in str(told_error.value)

@@ -72,7 +72,8 @@ def test_samples_have_draws_of_their_own():
 def test_gold_that_cannot_be_used_costs_one_draw():
     engine = Answers(["8"] * 8)
     outcome = asyncio.run(race(Sampling())(Problem("p", "?", "no number at all"), engine))
-    assert len(outcome.traces) == 1 and "gold" in outcome.why
+    assert len(outcome.traces) == 1
+    assert "gold" in outcome.why
 
 
 def test_on_a_real_model_it_is_right_where_any_of_the_singles_is():
@@ -101,4 +102,5 @@ def test_on_a_real_model_it_is_right_where_any_of_the_singles_is():
 def test_options_that_cannot_be(spec):
     with pytest.raises(UserError) as caught:
         strategy(spec)
-    assert "\n" not in str(caught.value) and "race" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "race" in str(caught.value)

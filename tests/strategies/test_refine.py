@@ -36,7 +36,9 @@ KINDS = {
     "countdown": st.sampled_from(["3 * 5 + 9", "9 + 5 * 3", "(9 + 3 * 5)"]),
 }
 META = {"countdown": {"numbers": [3, 5, 9], "target": 24}}
-WRITTEN = st.one_of(NUMBERS, MATHS, WORDS, JSONS, st.sampled_from(["A", "B) or C)", "3 * 5 * 9", "4 + 4", "3 remainder 2"]))
+WRITTEN = st.one_of(
+    NUMBERS, MATHS, WORDS, JSONS, st.sampled_from(["A", "B) or C)", "3 * 5 * 9", "4 + 4", "3 remainder 2"])
+)
 DRESS = st.sampled_from(["The answer is {}.", r"\boxed{{{}}}", "{}", "I wonder about {} and what it may be, or not"])
 
 
@@ -67,7 +69,9 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("kind", SECRETS)
-@pytest.mark.parametrize("answer", ["5", "A", "\\boxed{\\{5, 12\\}}", '{"a": 1}', "no answer at all, I am afraid of it", ""])
+@pytest.mark.parametrize(
+    "answer", ["5", "A", "\\boxed{\\{5, 12\\}}", '{"a": 1}', "no answer at all, I am afraid of it", ""]
+)
 def test_no_part_of_a_gold_answer_is_told(kind, answer):
     problem = Problem("p", "?", SECRETS[kind], kind, {"rule": "items"} if kind == "gym" else {})
     verdict = verify(problem, Trace("", answer))
@@ -107,7 +111,9 @@ PROBLEM = Problem("p", "What is 3 + 4?", "7")
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(["7", "8", None, "no idea of what it may be at all"]), min_size=1, max_size=6), st.data())
+@given(
+    st.lists(st.sampled_from(["7", "8", None, "no idea of what it may be at all"]), min_size=1, max_size=6), st.data()
+)
 def test_it_goes_on_until_the_verifier_is_content(answers, data):
     rounds = data.draw(st.integers(1, 5))
     engine = Script(answers)
@@ -155,10 +161,15 @@ def test_a_program_is_told_which_test_it_fails():
         open_sandbox()
     except UserError as error:
         pytest.skip(str(error))
-    problem = Problem("p", "Write double(x).", None, "code", {"entry": "double", "tests": "assert double(4) == 8, 'of 4'"})
-    engine = Script(["```python\ndef double(x):\n    return x + 2\n```", "```python\ndef double(x):\n    return 2 * x\n```"])
+    problem = Problem(
+        "p", "Write double(x).", None, "code", {"entry": "double", "tests": "assert double(4) == 8, 'of 4'"}
+    )
+    engine = Script(
+        ["```python\ndef double(x):\n    return x + 2\n```", "```python\ndef double(x):\n    return 2 * x\n```"]
+    )
     outcome = asyncio.run(refine(Sampling(), by="tests")(problem, engine))
-    assert verify(problem, outcome.chosen).correct and len(outcome.traces) == 2
+    assert verify(problem, outcome.chosen).correct
+    assert len(outcome.traces) == 2
     assert "of 4" in engine.requests[1].messages[-1]["content"]
     with pytest.raises(UserError, match="by=verifier"):
         asyncio.run(refine(Sampling(), by="tests")(PROBLEM, engine))
@@ -178,7 +189,8 @@ def test_on_a_real_model_it_begins_as_single_does_and_neighbours_change_nothing(
 
     for one, other, plain in zip(*asyncio.run(run()), strict=True):
         assert [trace.token_ids for trace in one.traces] == [trace.token_ids for trace in other.traces]
-        assert one.answer == other.answer and one.why == other.why
+        assert one.answer == other.answer
+        assert one.why == other.why
         assert one.traces[0].token_ids == plain.chosen.token_ids
 
 

@@ -19,6 +19,7 @@ from thinksmith.cli import (
     ask,
     audit,
     chat,
+    compare,
     convert,
     doctor,
     eval,
@@ -57,6 +58,7 @@ app.command("problems")(problems.problems)
 app.command("verify")(verify.verify)
 app.command("fit")(fit.fit)
 app.command("eval")(eval.evaluate)
+app.command("compare")(compare.compare)
 app.command("scale")(scale.scale)
 app.command("grpo")(grpo.grpo)
 app.command("runs")(runs.runs)

@@ -21,6 +21,10 @@ def traces(
     longest: Annotated[
         bool, typer.Option("--longest", help="Most tokens first, instead of in order of storing.")
     ] = False,
+    problem: Annotated[str, typer.Option(metavar="TEXT", help="Only problems of this id, or with this text.")] = "",
+    after: Annotated[
+        int | None, typer.Option(min=1, metavar="ATTEMPT", help="Go on after this attempt, in the same order.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, metavar="N", help="How many; 0 shows all.")] = 20,
     full: Annotated[bool, typer.Option("--full", help="The whole traces instead of a line for each.")] = False,
 ) -> None:
@@ -37,17 +41,20 @@ def traces(
             run,
             wrong=wrong,
             status=status or None,
+            problem=problem or None,
+            after=after,
             order="longest" if longest else "made",
             limit=limit + 1 if limit else None,
         )
-        shown = islice(found, limit or None)
+        shown, last = islice(found, limit or None), 0
         if full:
             for stored in shown:
+                last = stored.id
                 _print_whole(out, stored)
         else:
             rows = []
             for stored in shown:
-                attempt = stored.attempt
+                attempt, last = stored.attempt, stored.id
                 said, gold = attempt.verdict.extracted or attempt.trace.answer, attempt.problem.answer or "–"
                 texts = (one_line(said)[:_SHORT], one_line(gold)[:_SHORT], one_line(attempt.problem.text))
                 judged = shown_status(attempt.verdict.status)
@@ -59,7 +66,8 @@ def traces(
                 return
             print_table(out, (">attempt", "status", ">tokens", "answer", "gold", "problem"), rows)
         if limit and next(found, None):
-            out.print("there are more: --limit 0 shows all; thinksmith audit ATTEMPT looks at one", style="dim")
+            more = f"there are more: --after {last} shows the next, --limit 0 all"
+            out.print(f"{more}; thinksmith audit ATTEMPT looks at one", style="dim")
 
 
 def _print_whole(out: Console, stored: StoredAttempt) -> None:

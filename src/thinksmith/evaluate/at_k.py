@@ -16,6 +16,7 @@ attempts; P problems, N attempts in all.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,8 +27,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _MOST_ATTEMPTS = 1_000  # of one problem: beyond, numbers of subsets overflow
-_MOST_WORK = 2e8  # multiplications for a whole run: some seconds
-_SUBSETS = 64  # drawn a problem where counting all is too much
+_MOST_WORK = 2e7  # multiplications for a whole run: a second or two
+_SUBSETS = 256  # drawn a problem where counting all is too much
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -74,50 +75,30 @@ def majority(
 ) -> Majority:
     """maj@k from each attempt's problem (0..P-1), class of its answer (-1: no answer) and score.
 
-    A class is worth the mean score of its attempts. All subsets are counted where that is feasible; else 64 are drawn
-    for each problem with a fixed seed. ValueError when a problem has fewer than k attempts.
+    A class is worth the mean score of its attempts. All subsets are counted where that is feasible; else 256 are
+    drawn for each problem with a fixed seed. ValueError when a problem has fewer than k attempts.
     """
     count = int(problem_N.max()) + 1 if problems is None else problems
     n_P = np.bincount(problem_N, minlength=count)
     _check(n_P, np.zeros_like(n_P), k, "maj@k")
-    votes = _votes(problem_N, class_N, score_N)
-    if n_P.max(initial=0) <= _MOST_ATTEMPTS:
-        ballots = _ballots(votes, n_P)
-        if sum(_work(ballot, k) for ballot in set(ballots)) <= _MOST_WORK:
-            return Majority(np.array([led_by_right(ballot, k) for ballot in ballots]))
-    return _drawn(problem_N, votes, k, count, seed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Votes:
-    """The C classes of all problems, in the order of problems: whose they are, how many voted, what they are worth;
-    and for each attempt its class among these (-1: no vote)."""
-
-    problem_C: Ints
-    count_C: Ints
-    worth_C: Floats
-    class_N: Ints
-
-
-def _votes(problem_N: Ints, class_N: Ints, score_N: Floats) -> _Votes:
-    voted = class_N >= 0
-    width = int(class_N.max(initial=0)) + 1
-    keys, class_V = np.unique(problem_N[voted] * width + class_N[voted], return_inverse=True)
-    count_C = np.bincount(class_V, minlength=len(keys))
-    sum_C = np.bincount(class_V, weights=score_N[voted], minlength=len(keys))
-    renumbered = np.full(len(class_N), -1, dtype=np.int64)
-    renumbered[voted] = class_V
-    return _Votes(keys // width, count_C, sum_C / np.maximum(1, count_C), renumbered)
+    ballots = _ballots(problem_N, class_N, score_N, n_P)
+    if n_P.max(initial=0) <= _MOST_ATTEMPTS and sum(_work(ballot, k) for ballot in set(ballots)) <= _MOST_WORK:
+        return Majority(np.array([led_by_right(ballot, k) for ballot in ballots]))
+    return _drawn(ballots, k, seed)
 
 
 Ballot = tuple[int, tuple[tuple[int, float], ...]]
 """How many attempts a problem has, and of each class of answers how many voted and what it is worth, sorted."""
 
 
-def _ballots(votes: _Votes, n_P: Ints) -> list[Ballot]:
+def _ballots(problem_N: Ints, class_N: Ints, score_N: Floats, n_P: Ints) -> list[Ballot]:
+    voted = class_N >= 0
+    width = int(class_N.max(initial=0)) + 1
+    keys, class_V = np.unique(problem_N[voted] * width + class_N[voted], return_inverse=True)
+    count_C = np.bincount(class_V, minlength=len(keys))
+    worth_C = np.bincount(class_V, weights=score_N[voted], minlength=len(keys)) / np.maximum(1, count_C)
     classes: list[list[tuple[int, float]]] = [[] for _ in n_P]
-    columns = (votes.problem_C.tolist(), votes.count_C.tolist(), votes.worth_C.tolist())
-    for problem, count, worth in zip(*columns, strict=True):
+    for problem, count, worth in zip((keys // width).tolist(), count_C.tolist(), worth_C.tolist(), strict=True):
         classes[problem].append((count, worth))
     return [(int(n), tuple(sorted(each))) for n, each in zip(n_P.tolist(), classes, strict=True)]
 
@@ -151,9 +132,9 @@ def led_by_right(ballot: Ballot, k: int) -> float:
 def _leads(own: int, rivals: tuple[int, ...], silent: int, k: int) -> float:
     """The chance that, of k drawn attempts, most are of the class with `own` ones; a draw is decided by lot.
 
-    For each number j of its votes: the ways in which no rival has more, by how many (t) have j as well. `ways_TX` counts
-    them as rival after rival is added, by t and by how many attempts are drawn (the multivariate hypergeometric
-    distribution). Rivals with fewer than j attempts can do no harm and are one lot with the silent.
+    For each number j of its votes: the ways in which no rival has more, by how many (t) have j as well. `ways_TX`
+    counts them as rival after rival is added, by t and by how many attempts are drawn (the multivariate
+    hypergeometric distribution). Rivals with fewer than j attempts can do no harm and are one lot with the silent.
     """
     chance = 0.0
     for j in range(1, min(own, k) + 1):
@@ -178,27 +159,20 @@ def _with_rival(ways_TX: Floats, rival: int, j: int, room: int) -> Floats:
     return grown
 
 
-def _drawn(problem_N: Ints, votes: _Votes, k: int, problems: int, seed: int) -> Majority:
-    """The mean over 64 random subsets of each problem's attempts."""
+def _drawn(ballots: Sequence[Ballot], k: int, seed: int) -> Majority:
+    """The mean over random subsets of each problem's attempts."""
     random = np.random.default_rng(seed)
-    start_P = np.concatenate([[0], np.cumsum(np.bincount(problem_N, minlength=problems))[:-1]])
-    total_P, squares_P = np.zeros(problems), np.zeros(problems)
-    for _ in range(_SUBSETS):
-        order = np.lexsort((random.random(len(problem_N)), problem_N))
-        rank = np.arange(len(order)) - start_P[problem_N[order]]
-        taken = votes.class_N[order[rank < k]]
-        drawn_C = np.bincount(taken[taken >= 0], minlength=len(votes.problem_C))
-        most_P = np.zeros(problems, dtype=np.int64)
-        np.maximum.at(most_P, votes.problem_C, drawn_C)
-        leads_C = (drawn_C == most_P[votes.problem_C]) & (drawn_C > 0)
-        leaders_P = np.bincount(votes.problem_C, weights=leads_C, minlength=problems)
-        worth_P = np.bincount(votes.problem_C, weights=leads_C * votes.worth_C, minlength=problems)
-        found_P = worth_P / np.maximum(1, leaders_P)
-        total_P += found_P
-        squares_P += found_P**2
-    value_P = total_P / _SUBSETS
-    variance_P = np.maximum(0, squares_P / _SUBSETS - value_P**2) / (_SUBSETS - 1)
-    return Majority(value_P, float(np.sqrt(variance_P.sum())) / problems)
+    value_P, variance_P = np.zeros(len(ballots)), np.zeros(len(ballots))
+    for at, (n, classes) in enumerate(ballots):
+        if not classes:
+            continue
+        sizes, worth_C = np.array([count for count, _ in classes]), np.array([worth for _, worth in classes])
+        drawn = random.multivariate_hypergeometric([*sizes, n - sizes.sum()], k, size=_SUBSETS, method="marginals")
+        votes_SC = drawn[:, :-1]
+        leads_SC = (votes_SC == votes_SC.max(axis=1, keepdims=True)) & (votes_SC > 0)
+        found_S = leads_SC @ worth_C / np.maximum(1, leads_SC.sum(axis=1))
+        value_P[at], variance_P[at] = found_S.mean(), found_S.var(ddof=1) / _SUBSETS
+    return Majority(value_P, float(np.sqrt(variance_P.sum())) / len(ballots))
 
 
 def _check(n_P: Ints, c_P: Ints, k: int, what: str) -> None:

@@ -1,7 +1,8 @@
 """Accuracy against what it cost: points with intervals, the front, the cheapest way to a goal, and equal spend.
 
-P problems, T points, B resamples. All points are of the same problems, and the same resamples of the problems serve
-them all, so differences between points are paired: most of the noise, how hard the problems happen to be, cancels.
+P problems. All points are of the same problems, so differences between them are paired: most of the noise, how hard
+the problems happen to be, cancels. Intervals are clustered by problem: an accuracy's is that of any evaluation
+(`thinksmith.evaluate.stats.share`), a difference's is t on the problems' differences.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from thinksmith.evaluate.policies import COSTS
 from thinksmith.evaluate.pool import Floats
-from thinksmith.evaluate.stats import accuracy
+from thinksmith.evaluate.stats import mean_interval, share
 
 Axis = Literal["tokens", "flops", "seconds"]
 AXES: Mapping[Axis, str] = {
@@ -25,7 +26,6 @@ AXES: Mapping[Axis, str] = {
     "flops": "FLOPs a problem",
     "seconds": "seconds a problem, at the run's own rate",
 }
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,8 @@ class Point:
 
     `series` names the curve that it lies on. `score_P` and `cost_PX` (`thinksmith.evaluate.policies.COSTS`) are the
     expectations for each problem. `rate`: tokens per second (None: not measured). `oracle`: it looks at the gold, so it
-    is a limit and on no front. `own`: it is measured on samples of its own, not worked out from a pool.
+    is a limit and on no front. `own`: it is measured on samples of its own, not worked out from a pool. `trials`: how
+    often the strategy could be run side by side on a problem's samples, its share of what was drawn.
     """
 
     series: str
@@ -49,13 +50,17 @@ class Point:
     exact: bool = True
     oracle: bool = False
     own: bool = False
+    trials: float = 1.0
 
     @property
     def label(self) -> str:
-        """The strategy with its size, as `vote@8`."""
+        """The strategy with its size, as `thinksmith eval --strategy` takes it: `vote@8`, `adaptive:most=8`."""
         name, colon, options = self.strategy.partition(":")
-        sized = name if self.own or name == "single" else f"{name.partition('@')[0]}@{self.size}"
-        return sized + colon + options
+        if self.own or name == "single":
+            return self.strategy
+        if name == "adaptive":
+            return f"adaptive:most={self.size}" + (f",{options}" if options else "")
+        return f"{name}@{self.size}{colon}{options}"
 
     def costs_P(self, axis: Axis) -> Floats:
         """What each problem costs; NaN where that is not known."""
@@ -120,19 +125,11 @@ class Curves:
     """All points of a comparison, on the same P problems in the same order."""
 
     points: tuple[Point, ...]
-    seed: int = 0
-
-    @cached_property
-    def _weights_BP(self) -> Floats:
-        """How often each problem is in each resample, as shares."""
-        problems = len(self.points[0].score_P)
-        draws = np.random.default_rng(self.seed).multinomial(problems, np.full(problems, 1 / problems), RESAMPLES)
-        return np.asarray(draws / problems)
 
     @cached_property
     def accuracies(self) -> tuple[Between, ...]:
         """The accuracy of each point."""
-        return tuple(self.interval(point.score_P) for point in self.points)
+        return tuple(interval(point.score_P, point.trials) for point in self.points)
 
     @property
     def problems(self) -> int:
@@ -145,22 +142,6 @@ class Curves:
         for at, point in enumerate(self.points):
             found.setdefault(point.series, []).append(at)
         return found
-
-    def interval(self, score_P: Floats) -> Between:
-        """The mean with its percentile interval over resampled problems (Efron 1979); where all problems are alike, and
-        no resample differs, Wilson's for so many problems."""
-        mean = float(score_P.mean())
-        if np.ptp(score_P) < 1e-12 and -1e-12 <= mean <= 1 + 1e-12:
-            whole = accuracy({str(at): [min(1.0, max(0.0, mean))] for at in range(len(score_P))})
-            return Between(mean, whole.low, whole.high)
-        low, high = np.quantile(self._weights_BP @ score_P, [0.025, 0.975])
-        return Between(mean, float(min(low, mean)), float(max(high, mean)))
-
-    def difference(self, one: Floats, other: Floats) -> Between:
-        """The mean of one - other over the problems, paired."""
-        change_P = one - other
-        low, high = np.quantile(self._weights_BP @ change_P, [0.025, 0.975])
-        return Between(float(change_P.mean()), float(low), float(high))
 
     def front(self, axis: Axis = "tokens") -> tuple[int, ...]:
         """The points that no other beats: none is as cheap and more accurate, or cheaper and as accurate."""
@@ -182,7 +163,7 @@ class Curves:
         same = tuple(
             at
             for at in (cheaper if cheapest is not None else [])
-            if not self.difference(self.points[at].score_P, self.points[cheapest or 0].score_P).apart
+            if not difference(self.points[at].score_P, self.points[cheapest or 0].score_P).apart
         )
         return Reach(target, cheapest, sure, perhaps, same)
 
@@ -195,9 +176,9 @@ class Curves:
         best = max(there, key=lambda name: float(there[name].mean()))
         return EqualSpend(
             spend,
-            {name: None if score is None else self.interval(score) for name, score in scores.items()},
+            {name: None if score is None else interval(score) for name, score in scores.items()},
             best,
-            {name: None if score is None else self.difference(score, there[best]) for name, score in scores.items()},
+            {name: None if score is None else difference(score, there[best]) for name, score in scores.items()},
         )
 
     def at_spend(self, series: str, spend: float, axis: Axis = "tokens") -> Floats | None:
@@ -236,6 +217,21 @@ class Curves:
 
     def _oracle(self, series: str) -> bool:
         return all(self.points[at].oracle for at in self.series[series])
+
+
+def interval(score_P: Floats, trials: float = 1.0) -> Between:
+    """The mean with its 95 % interval; each score is the mean of so many trials."""
+    found = share(np.clip(score_P, 0.0, 1.0), max(len(score_P), round(len(score_P) * trials)))
+    return Between(found.mean, found.low, found.high)
+
+
+def difference(one: Floats, other: Floats) -> Between:
+    """The mean of one - other over the problems, paired, with its 95 % interval."""
+    change_P = np.round(one - other, 12)
+    if not change_P.any():
+        return Between(0.0, 0.0, 0.0)  # the same outcome everywhere: there is nothing to tell apart
+    low, high = mean_interval(change_P)
+    return Between(float(change_P.mean()), low, high)
 
 
 def same_problems(names: Sequence[Sequence[str]]) -> list[str]:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from typing import Any
 
@@ -17,7 +17,7 @@ from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
 from thinksmith.evaluate.keeper import Keeper
 from thinksmith.evaluate.kept import Draws
-from thinksmith.evaluate.summary import Summary, summarise
+from thinksmith.evaluate.summary import Summary, summarise_run
 from thinksmith.records import Attempt, Problem, Sampling, Trace, Verdict
 from thinksmith.store.store import Store, config_hash
 from thinksmith.strategies.contract import Outcome
@@ -73,24 +73,19 @@ def evaluate(
     )
     found = (store.find_run if reuse else store.unfinished)("eval", config_hash(*identity))
     run_id = found.id if found else store.start_run(*identity)
-    attempts: list[Attempt] = []
-
-    def kept(attempt: Attempt) -> None:
-        attempts.append(attempt)
-        if on_attempt:
-            on_attempt(attempt)
-
-    for stored in store.attempts(run_id):
-        kept(stored.attempt)
+    if on_attempt and found:
+        for stored in store.attempts(run_id):
+            on_attempt(stored.attempt)
     if found and found.finished:
-        return run_id, summarise(attempts, tokens_per_s=found.summary.get("tokens_per_s"))
-    work = _Work(engine, plan, sampling, judge, store, run_id, open, fresh, kept)
+        return run_id, summarise_run(store, run_id)
+    work = _Work(engine, plan, sampling, judge, store, run_id, open, fresh, on_attempt or (lambda attempt: None))
     started = time.perf_counter()
     failures = work.drive(_jobs(problems, samples, store.done(run_id)))
     seconds = time.perf_counter() - started
     if failures:
         raise _failed(failures, len(problems) * samples, run_id)
-    summary = summarise(attempts, tokens_per_s=work.sampled / seconds if work.sampled else None)
+    speed = work.sampled / seconds if work.sampled else None
+    summary = replace(summarise_run(store, run_id), tokens_per_s=speed)
     store.finish_run(run_id, asdict(summary))
     return run_id, summary
 

@@ -91,9 +91,7 @@ def answer_classes(figures: Figures) -> Ints:
     for problem, answers in distinct.items():
         numbers = classes(figures.problems[problem], [figures.answers[answer] for answer in answers])
         class_of |= {
-            (problem, answer): number
-            for answer, number in zip(answers, numbers, strict=True)
-            if number is not None
+            (problem, answer): number for answer, number in zip(answers, numbers, strict=True) if number is not None
         }
     keys = zip(figures.problem_N.tolist(), figures.answer_N.tolist(), voted.tolist(), strict=True)
     return np.array([class_of.get((problem, answer), -1) if votes else -1 for problem, answer, votes in keys], np.int64)

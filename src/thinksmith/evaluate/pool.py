@@ -23,6 +23,8 @@ from thinksmith.errors import UserError
 from thinksmith.fit.shapes.shape import Shape
 from thinksmith.records import Attempt, Problem, Trace
 from thinksmith.store.store import Store
+from thinksmith.strategies.confidence import mean_probability
+from thinksmith.strategies.recorded_scores import COLUMNS
 from thinksmith.verify import verify
 from thinksmith.verify.same import classes, final
 from thinksmith.verify.verdict import VERIFIERS
@@ -30,8 +32,6 @@ from thinksmith.verify.verdict import VERIFIERS
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SCORES = ("reward_model_scores", "scores", "score", "rewards", "reward")
-"""Columns and notes that are taken for the score of a sample, in this order, unless one is named."""
 ONE_TRACE = ("single", "budget")
 """Strategies of one trace: what they draw is a pool like any other."""
 _TOKENS = ("tokens", "token_counts", "completion_tokens")
@@ -44,8 +44,8 @@ class Samples:
 
     `class_N`: equal numbers are equivalent answers (`thinksmith.verify.same`), -1 is no answer. `right_N`: scores in
     0..1. `tokens_N` were sampled, `flops_N` is what that took (NaN: the model's shape is not known), `seconds_N` wall
-    time. `confidence_N` is the model's own, `score_N` what a scorer gave; NaN where there is none. `prompt_flops`: what
-    reading the prompt took, once for all samples.
+    time. `confidence_N` is the mean probability of its tokens, `score_N` what was recorded of it; NaN where there is
+    none. `prompt_flops`: what reading the prompt took, once for all samples.
     """
 
     problem: Problem
@@ -62,13 +62,8 @@ class Samples:
         return len(self.class_N)
 
     def weights(self, by: str) -> Floats:
-        """The weight of each sample: by `nothing` (1), `confidence` or `score`.
-
-        Scores outside 0..1, as of a reward model, become 1 / (1 + exp(-score)): a vote has no negative weight.
-        """
-        if by == "score" and np.isfinite(self.score_N).all() and not ((self.score_N >= 0) & (self.score_N <= 1)).all():
-            return np.asarray(1 / (1 + np.exp(-self.score_N)))
-        return {"nothing": np.ones(len(self)), "confidence": self.confidence_N, "score": self.score_N}[by]
+        """What each sample weighs: `count` (1), its `confidence`, or its `recorded` score."""
+        return {"count": np.ones(len(self)), "confidence": self.confidence_N, "recorded": self.score_N}[by]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +127,7 @@ def pool_of_file(spec: str, *, score: str = "") -> Pool:
     seen: Counter[str] = Counter()
     attempts = []
     for row, verdict in zip(rows, verdicts, strict=True):
-        notes = {name: value for name in (*SCORES, *_TOKENS, *([score] if score else []))
+        notes = {name: value for name in (*COLUMNS, *_TOKENS, *([score] if score else []))
                  if (value := _of_sample(row.problem.meta, name, row.sample)) is not None}  # fmt: skip
         number = seen[row.problem.id]
         seen[row.problem.id] += 1
@@ -167,7 +162,7 @@ def pool_of(
         raise UserError(
             f"{run or 'the pool'} has no problem with a usable gold answer: nothing can be said to be right"
         )
-    column = score or next((name for name in SCORES if any(name in each.notes for each in made)), "")
+    column = score or next((name for name in COLUMNS if any(name in each.notes for each in made)), "")
     if score and not any(score in each.notes for each in made):
         raise UserError(f"{run or 'the pool'} has no score {score!r} of its samples")
     found = _side_by_side(_classes, kept, [group[0].problem for group in kept])
@@ -248,7 +243,10 @@ def _tokens(attempt: Attempt) -> float:
     counted = _counted(attempt)
     if counted is not None:
         return counted
-    return float(attempt.notes.get("spent", attempt.trace.tokens) or -(-len(_written(attempt.trace)) // _CHARACTERS))
+    lost = attempt.trace.usage.lost_tokens if attempt.trace.usage else 0
+    return float(
+        attempt.notes.get("spent", attempt.trace.tokens + lost) or -(-len(_written(attempt.trace)) // _CHARACTERS)
+    )
 
 
 def _counted(attempt: Attempt) -> float | None:
@@ -261,8 +259,7 @@ def _written(trace: Trace) -> str:
 
 
 def _confidence(trace: Trace) -> float:
-    """exp of the mean log-probability of what was sampled: 0..1. NaN without log-probabilities."""
-    return float(np.exp(np.mean(trace.logprobs))) if trace.logprobs else float("nan")
+    return float("nan") if trace.logprobs is None else mean_probability(trace)
 
 
 def _number(value: object) -> float:

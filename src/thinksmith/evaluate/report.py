@@ -1,27 +1,34 @@
-"""`report.html`: one page that tells what was measured, self-contained, without scripts or network.
+"""`report.html`: one page that tells what was measured, self-contained, without network.
 
-A `Report` is what the page shows; `evaluation_report` and `training_report` build one, `render_report` writes it.
-Whatever a model wrote is text to the template, which escapes it.
+A `Report` is what the page shows; `stored_report`, `evaluation_report` and `training_report` build one, `render_report`
+writes it (`markdown.py` as Markdown or JSON). Whatever a model wrote is text to the template, which escapes it. The one
+script, which sorts tables, is our own and allowed by its hash alone; without it the page reads as well.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from thinksmith import __version__
 from thinksmith.errors import UserError
 from thinksmith.evaluate.charts import MOST_LINES, SERIES, Chart, Curves, Row, draw
+from thinksmith.evaluate.markdown import to_json, to_markdown
 from thinksmith.evaluate.stats import Accuracy, Difference
 from thinksmith.evaluate.summary import Summary
 from thinksmith.evaluate.trace_view import Pair, pair_of
-from thinksmith.records import Attempt
+from thinksmith.records import Attempt, Sampling
+from thinksmith.store.figures import STATUSES, Figures, Ints
+from thinksmith.store.store import Store
 
 CURVES = (
     Curves("Reward", {"reward": "mean reward"}, ".2f", "mean over the rollouts of a step"),
@@ -83,6 +90,7 @@ CURVES = (
         stacked=True,
     ),
 )
+EXAMPLES = 10  # attempts whose traces stand in a page
 _PART = "reward/"  # what the keys of the rewards by name begin with
 
 
@@ -116,13 +124,33 @@ class Intervals:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A cell that leads to an anchor of the page. `mark` is a status that it is coloured by, `value` what the column is
+    sorted by."""
+
+    text: str
+    href: str = ""
+    mark: str = ""
+    value: str = ""
+
+
+Cell = str | Link
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """A table: the first column is text, the others are numbers and stand on the right."""
+    """A table: the first column is text, the others are numbers and stand on the right.
+
+    `sortable`: a click on a heading sorts; then each cell is a `Link`, with the value that is sorted by. `anchors` are
+    the rows' own, "" for none.
+    """
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[Cell | tuple[Link, ...], ...], ...]
     note: str = ""
+    sortable: bool = False
+    anchors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +174,11 @@ class Report:
     charts: tuple[Chart, ...] = ()
     pairs: tuple[Pair, ...] = ()
     facts: tuple[Facts, ...] = ()
+    warnings: tuple[str, ...] = ()
+    parts: tuple[Intervals, ...] = ()
+    lists: tuple[Table, ...] = ()
+    pairs_note: str = ""
+    summary: Summary | None = None
 
 
 def evaluation_report(
@@ -156,6 +189,7 @@ def evaluation_report(
     config: Mapping[str, Any],
     examples: Sequence[Attempt] = (),
     versions: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
 ) -> Report:
     """The page of one evaluation. `config` is what the run was started with; `examples` are shown as traces."""
     return Report(
@@ -166,10 +200,70 @@ def evaluation_report(
         ),
         overview=Intervals("Accuracy", _overview({"": summary})),
         families=_families({"": summary}),
-        tables=(_verdicts({"attempts": summary}), _thinking({"": summary})),
+        tables=tuple(
+            filter(None, (_verdicts({"attempts": summary}), _effort(summary), _thinking({"": summary}), _at_k(summary)))
+        ),
         pairs=tuple(pair_of(attempt) for attempt in examples),
         facts=_facts({"Configuration": config, "Versions": versions or {}}),
+        warnings=tuple(warnings),
+        parts=_parts(summary),
+        summary=summary,
     )
+
+
+def stored_report(store: Store, run_ids: Sequence[str], *, advised: Sampling | None = None) -> Report:
+    """The page of an evaluation in the store, of a million attempts in seconds; of several runs of the same problems
+    that differ in their seeds, all of them together and their spread. `advised` is what the model's makers advise.
+
+    UserError for an unknown run, for runs of different models or settings, or where nothing can be verified.
+    """
+    from thinksmith.evaluate.contamination import contamination
+    from thinksmith.evaluate.lists import attempt_table, problem_table, shown_attempts
+    from thinksmith.evaluate.several import joined, same_but_seeds, seed_table
+    from thinksmith.evaluate.summary import summarise_run
+    from thinksmith.evaluate.warnings_ import warnings_of
+
+    runs = [store.run(name) for name in run_ids]
+    same_but_seeds(runs)
+    each = [store.figures(run.id) for run in runs]
+    figures = joined(each)
+    summary = summarise_run(store, runs[0].id, figures)
+    warned = warnings_of(
+        figures,
+        summary,
+        model=runs[0].model,
+        sampling=runs[0].config.get("sampling", {}),
+        advised=advised,
+        contaminated=contamination(store, figures, runs[0].weights_hash),
+    )
+    examples = [stored for run in runs for stored in store.attempts(run.id, wrong=True, limit=EXAMPLES)][:EXAMPLES]
+    shown = shown_attempts(figures)
+    page = evaluation_report(
+        summary,
+        title=runs[0].name,
+        model=runs[0].model,
+        config={"run": [run.id for run in runs], **runs[0].config},
+        examples=[stored.attempt for stored in examples],
+        warnings=warned,
+    )
+    anchors = [stored.id for stored in examples]
+    return replace(
+        page,
+        tables=(_linked(page.tables[0], figures, shown), *page.tables[1:], *seed_table(runs, each)),
+        pairs=tuple(replace(pair, anchor=f"trace-{number}") for pair, number in zip(page.pairs, anchors, strict=True)),
+        pairs_note=f"The first that are not correct; thinksmith traces {runs[0].id} --wrong --full shows all.",
+        lists=(problem_table(figures, shown), attempt_table(figures, shown, set(anchors), runs[0].id)),
+    )
+
+
+def _linked(table: Table, figures: Figures, shown: Ints) -> Table:
+    """The table of verdicts, each count leading to the attempts."""
+    present = {STATUSES[at].replace("_", " ") for at in figures.status_N[shown]}
+    rows = tuple(
+        (row[0], Link(str(row[1]), f"#status-{str(row[0]).replace(' ', '_')}"), *row[2:]) if row[0] in present else row
+        for row in table.rows
+    )
+    return replace(table, rows=rows)
 
 
 def training_report(
@@ -233,8 +327,29 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def check_report(path: Path) -> None:
+    """UserError where no report can be written: a folder, or another ending than .html, .md and .json."""
+    if path.is_dir():
+        raise UserError(f"the report {path} is a folder: name a file in it, such as {path / 'report.html'}")
+    if path.suffix.casefold() not in _WRITERS:
+        raise UserError(f"the report {path} must end in {', '.join(_WRITERS)}")
+
+
 def render_report(path: Path, report: Report) -> None:
-    """Write the page, all or nothing: an older one stays until the new one is complete. UserError on a full disk."""
+    """Write the page (.html; .md and .json as `markdown.py` makes them), all or nothing: an older one stays until the
+    new one is complete. UserError on a full disk."""
+    text = _WRITERS.get(path.suffix.casefold(), to_html)(report)
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(text.encode("utf-8", errors="replace"))  # a model may write half a surrogate pair
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def to_html(report: Report) -> str:
+    """The page."""
     pages = Environment(
         loader=PackageLoader("thinksmith.evaluate"),
         autoescape=True,
@@ -242,15 +357,17 @@ def render_report(path: Path, report: Report) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = pages.get_template("report.html").render(report=report, series=SERIES, version=__version__)
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(html.encode("utf-8", errors="replace"))  # a model may write half a surrogate pair
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    script = pages.get_template("sortable.js").render().strip() if any(each.sortable for each in report.lists) else ""
+    return pages.get_template("report.html").render(
+        report=report,
+        series=SERIES,
+        version=__version__,
+        script=Markup(script),  # our own
+        digest=base64.b64encode(sha256(script.encode()).digest()).decode() if script else "",
+    )
 
+
+_WRITERS = {".html": to_html, ".md": to_markdown, ".json": to_json}
 
 _SERIES = {"before": "one", "after": "two", "": "two"}
 
@@ -336,6 +453,54 @@ def _thinking(sides: Mapping[str, Summary]) -> Table:
         row("sampled tokens per second", [side.tokens_per_s for side in each], ",.0f"),
     )
     return Table("Thinking", ("", *sides), rows)
+
+
+def _effort(summary: Summary) -> Table:
+    """What an attempt took."""
+    rows: list[tuple[str, ...]] = []
+    for name, lengths, form in (
+        ("thinking tokens", summary.thinking_tokens, ",.0f"),
+        ("answer tokens", summary.answer_tokens, ",.0f"),
+        ("tokens spent by the strategy", summary.spent_tokens if summary.traces > 1 else None, ",.0f"),
+        ("seconds", summary.seconds, ",.2f"),
+    ):
+        if lengths:
+            rows.append((name, *(format(value, form) for value in (lengths.mean, lengths.median, lengths.p95))))
+    note = f"{summary.traces:,.1f} traces for an attempt on average. " if summary.traces > 1 else ""
+    if summary.cost is not None:
+        attempts = sum(summary.counts.values())
+        note += f"Cost: ${summary.cost:,.4g}" + (
+            f" ({summary.priced:,} of {attempts:,} attempts have a price)." if summary.priced < attempts else "."
+        )
+    return Table("For each attempt", ("", "mean", "p50", "p95"), tuple(rows), note)
+
+
+def _at_k(summary: Summary) -> Table | None:
+    """pass@k, pass^k and maj@k, a row for each k."""
+    if not summary.at_k:
+        return None
+    names = tuple(dict.fromkeys(each.name.rstrip("0123456789") for each in summary.at_k))
+    cells: dict[int, dict[str, str]] = {}
+    for each in summary.at_k:
+        value = each.value
+        cells.setdefault(each.k, {})[each.name.rstrip("0123456789")] = (
+            f"{value.mean:.1%} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+        )
+    rows = tuple((str(k), *(found.get(name, "–") for name in names)) for k, found in sorted(cells.items()))
+    of = f"unbiased, over {summary.at_k_problems:,} problems" + (
+        f" drawn from {summary.accuracy.problems:,}" if summary.at_k_problems < summary.accuracy.problems else ""
+    )
+    heads = {"pass@": "pass@k: one is right", "pass^": "pass^k: all are right", "maj@": "maj@k: most say so"}
+    return Table("Over k attempts", ("k", *(heads.get(name, name + "k") for name in names)), rows, of)
+
+
+def _parts(summary: Summary) -> tuple[Intervals, ...]:
+    found = []
+    for key, groups in summary.by.items():
+        if len(groups) > 1:
+            bars = tuple((name, (Bar("", value, "two"),)) for name, value in groups.items())
+            found.append(Intervals(f"By {'thinking tokens' if key == 'length' else key}", bars))
+    return tuple(found)
 
 
 def _facts(groups: Mapping[str, Mapping[str, Any]]) -> tuple[Facts, ...]:

@@ -15,6 +15,7 @@ Values that are all equal give an interval without width: for shares near 0 or 1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Literal
@@ -23,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-DRAWS = 4_000
+DRAWS, FEWEST = 4_000, 1_000  # fewer for many problems, whose means are close to normal
+_MOST = 8_000_000  # values drawn in all: a fraction of a second
 _AT_ONCE = 2_000_000  # values drawn at a time: 16 MB
 _SIDES = (0.025, 0.975)
+_FARTHEST = 100.0  # standard errors: keeps an interval finite where nearly all draws are of equal values
 
 Floats = NDArray[np.float64]
 Method = Literal["percentile", "bca", "t"]
@@ -38,7 +41,7 @@ def bootstrap(
     statistic: Statistic | None = None,
     *,
     method: Method = "bca",
-    draws: int = DRAWS,
+    draws: int | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
     """The 95 % interval of a statistic (default: the mean) of one row per problem, P or P × K numbers.
@@ -49,6 +52,7 @@ def bootstrap(
     values_P = np.asarray(values_P, dtype=np.float64)
     if not len(values_P) or not np.isfinite(values_P).all():
         raise ValueError("the bootstrap needs at least one problem, and finite values")
+    draws = draws or max(FEWEST, min(DRAWS, _MOST // len(values_P)))
     if statistic is None:
         if values_P.ndim != 1:
             raise ValueError("the mean is of one value a problem; give a statistic for several")
@@ -59,12 +63,16 @@ def bootstrap(
 
 
 def bootstrap_difference(
-    differences_P: Floats, *, method: Method = "bca", draws: int = DRAWS, seed: int = 0
+    differences_P: Floats, *, method: Method = "t", draws: int | None = None, seed: int = 0, most: float = math.inf
 ) -> tuple[float, float]:
-    """The same of the mean of paired differences, so that turning the comparison round turns the interval round."""
-    there, back = np.sort(np.asarray(differences_P, dtype=np.float64)), np.sort(-np.asarray(differences_P, np.float64))
-    order = next((a - b for a, b in zip(there.tolist(), back.tolist(), strict=True) if a != b), 0.0)
+    """The same of the mean of paired differences, so that turning the comparison round turns the interval round.
+    No difference can be larger than `most`."""
+    differences_P = np.asarray(differences_P, dtype=np.float64)
+    there, back = np.sort(differences_P), np.sort(-differences_P)
+    apart = np.flatnonzero(there != back)
+    order = float(there[apart[0]] - back[apart[0]]) if len(apart) else 0.0
     low, high = bootstrap(there if order >= 0 else back, method=method, draws=draws, seed=seed)
+    low, high = max(low, -most), min(high, most)
     if order == 0:
         half = (high - low) / 2
         return -half, half
@@ -88,18 +96,15 @@ def _studentised(centre: float, apart_P: Floats, means_B: Floats, squares_B: Flo
     errors_B = np.sqrt(np.maximum(0, squares_B - means_B**2) / max(1, len(apart_P) - 1))
     # A draw of equal values has no error to divide by: its quotient is as far out as can be.
     flat_B = errors_B <= 1e-12 * (error or 1)
-    t_B = np.where(flat_B, np.sign(means_B) * np.inf, means_B / np.where(flat_B, 1, errors_B))
-    t_B[flat_B & (np.abs(means_B) <= 1e-15)] = 0
-    most = 100.0  # keeps an interval finite where nearly all draws are flat
-    low, high = np.quantile(np.clip(t_B, -most, most), _SIDES)
+    t_B = np.where(flat_B, np.sign(means_B) * _FARTHEST, means_B / np.where(flat_B, 1, errors_B))
+    t_B[flat_B & (np.abs(means_B) <= 1e-12 * (error or 1))] = 0
+    low, high = np.quantile(np.clip(t_B, -_FARTHEST, _FARTHEST), _SIDES)
     return centre - float(high) * float(error), centre - float(low) * float(error)
 
 
 def _of_any(values_P: Floats, statistic: Statistic, method: Method, draws: int, seed: int) -> tuple[float, float]:
     found = float(statistic(values_P[None])[0])
-    drawn_B = np.concatenate(
-        [statistic(values_P[chosen_BP]) for chosen_BP in _drawn(len(values_P), draws, seed)]
-    )
+    drawn_B = np.concatenate([statistic(values_P[chosen_BP]) for chosen_BP in _drawn(len(values_P), draws, seed)])
     without_P = _each_left_out(values_P, statistic) if method == "bca" else np.zeros(1)
     return _quantiles(found, drawn_B, without_P.mean() - without_P, method)
 

@@ -12,6 +12,7 @@ from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
 from thinksmith.evaluate.curve import Axis, Curves, EqualSpend, Point, Reach, same_problems
 from thinksmith.evaluate.evaluate import evaluate
+from thinksmith.evaluate.orders import Drawing
 from thinksmith.evaluate.policies import POLICIES, Expected, Policy, expect
 from thinksmith.evaluate.pool import ONE_TRACE, Pool, budget_name, pool_of_run
 from thinksmith.evaluate.summary import scores_by_problem
@@ -138,9 +139,9 @@ def work_out(
     points: list[Point] = []
     for pool, label in zip(pools, labels, strict=True):
         for policy in policies:
-            expected = expect(pool, policy, sizes or sizes_up_to(pool.samples), seed=seed)
+            expected = expect(pool, policy, sizes or sizes_up_to(pool.samples), Drawing(seed=seed))
             points += [_point(pool, label, policy, each) for each in expected]
-    curves = Curves((*points, *_matching(own, pools)), seed)
+    curves = Curves((*points, *_matching(own, pools)))
     if not any(np.isfinite(point.x(axis)) for point in curves.points):
         lacks = {"flops": "the shape of the model is not known", "seconds": "the speed of the run was not measured"}
         raise UserError(f"nothing to draw over {axis}: {lacks.get(axis, 'no tokens were counted')}; use --x tokens")
@@ -181,6 +182,7 @@ def point_of_run(store: Store, run_id: str) -> Point:
         cost_PX=np.array([np.mean(costs[name], axis=0) for name in scores]),
         rate=run.summary.get("tokens_per_s"),
         own=True,
+        trials=sum(map(len, scores.values())) / len(scores),
     )
 
 
@@ -279,7 +281,7 @@ def _point(pool: Pool, label: tuple[str, str, str], policy: Policy, each: Expect
         forced = next((word for word in ("least", "Wait") if word in budget), "")
         name = f"single, forced ({'minimum' if forced == 'least' else 'Wait'})" if forced else "single"
     else:
-        name = policy.series + (f" of {shown}" if shown else "")
+        name = policy.spec + (f" of {shown}" if shown else "")
     return Point(
         series=f"{model} {name}".strip(),
         model=pool.model,
@@ -292,6 +294,7 @@ def _point(pool: Pool, label: tuple[str, str, str], policy: Policy, each: Expect
         rate=pool.rate,
         exact=policy.exact,
         oracle=policy.oracle,
+        trials=pool.samples / each.size,
     )
 
 
@@ -306,10 +309,10 @@ def _notes(
         yield "where k is all the samples there is one set of them: no bias, but no averaging over sets either"
     if any(policy.name == "confident" for policy in policies):
         yield "confident drops weak traces whole; what stopping them early would save is not in a pool and not counted"
-    if any(policy.options.get("by") == "score" and policy.name != "pass" for policy in policies):
+    if any(policy.weight == "recorded" for policy in policies):
         yield "what a scorer costs is not in the tokens"
     if any(policy.oracle for policy in policies):
-        yield f"pass is {POLICIES['pass'].about}"
+        yield f"pass: {POLICIES['pass'].about}"
     if any(pool.estimated for pool in pools):
         yield "nobody counted the tokens of some samples: they are characters over 4"
     if dropped or any(pool.left_out for pool in pools):

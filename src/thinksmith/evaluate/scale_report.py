@@ -42,10 +42,20 @@ class Row:
 
 
 def shown_series(scale: Scale) -> list[str]:
-    """The series that get a colour: those with most points on the front first, then in their order; at most eight."""
+    """The series that get a colour, at most eight: those with most points on the front first, then the most accurate,
+    limits last."""
     series = scale.curves.series
-    on_front = {name: len(set(members) & set(scale.front)) for name, members in series.items()}
-    best = sorted(series, key=lambda name: -on_front[name])[:MOST_SERIES]
+
+    def rank(name: str) -> tuple[int, bool, float]:
+        members = series[name]
+        on_front = len(set(members) & set(scale.front))
+        return (
+            -on_front,
+            scale.curves.points[members[0]].oracle,
+            -max(scale.curves.accuracies[at].mean for at in members),
+        )
+
+    best = sorted(series, key=rank)[:MOST_SERIES]
     return [name for name in series if name in best]
 
 

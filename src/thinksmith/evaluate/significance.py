@@ -1,8 +1,8 @@
 """Could this be chance? The p-value of paired differences, and its correction for several comparisons.
 
 If the two sides were the same, each problem's difference would be as likely to have the other sign. So the p-value is
-the share of all ways to flip the signs in which the sum is as far from 0 as the one that was seen (Fisher 1935). With one
-yes/no attempt a problem that is McNemar's test (1947, Psychometrika 12).
+the share of all ways to flip the signs in which the sum is as far from 0 as the one that was seen (Fisher 1935). With
+one yes/no attempt a problem that is McNemar's test (1947, Psychometrika 12).
 
 Of the flips that are exactly as far as what was seen, half are counted: the mid-p-value (Lancaster 1961, JASA 56). The
 exact p-value errs on the safe side so much that at 5 % it may reject the truth in 1 to 3 % only, because a few changed

@@ -29,7 +29,7 @@ from thinksmith.evaluate.significance import sign_flip_p
 __all__ = ["Accuracy", "Difference", "Means", "accuracy", "mean_interval", "paired", "pass_at_k", "share"]
 
 _TWO_SIDED_95 = 0.975
-_DOUBT = 0.25  # the variance of a yes/no with even chances: what one problem that was not seen may add
+_DOUBT = 0.2  # of the variance of a yes/no with even chances, 1/4: what one problem that was not seen may add
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,7 +57,7 @@ class Means:
         with np.errstate(invalid="ignore"):
             mean = np.minimum(1.0, np.bincount(problem_N, weights=score_N, minlength=len(ids)) / attempts)
         has = np.flatnonzero(attempts)
-        return cls(tuple(ids[at] for at in has), mean[has], attempts[has])
+        return cls(tuple(ids[at] for at in has.tolist()), mean[has], attempts[has])
 
     @property
     def yes_no(self) -> bool:

@@ -1,7 +1,7 @@
 """Curves as text, for a terminal: lines of braille dots with a marker at every point, or plain ASCII.
 
 A cell of braille is two dots wide and four high, so a chart of 60 × 16 cells has 120 × 64 dots. Where several curves
-pass through one cell the later one has it; a marker covers what is below it.
+pass through one cell the first of them has it; a marker covers what is below it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def chart(
     x_scale = _Scale(x_low, x_high, across * cell[0], log_x)
     y_scale = _Scale(y_low, y_high, up * cell[1], False)
     canvas = _Canvas(across, up, unicode)
-    for at, line in enumerate(lines):
+    for at, line in reversed(list(enumerate(lines))):
         canvas.draw(line, x_scale, y_scale, at)
     rows = {up - 1 - y_scale.place(value) // cell[1]: label for value, label in zip(y_ticks, labels, strict=True)}
     edge, tick, corner, bar = ("│", "┤", "└", "─") if unicode else ("|", "+", "+", "-")
@@ -145,7 +145,9 @@ def _usable(line: Line, log_x: bool) -> tuple[tuple[float, float], ...]:
 
 def _wide(low: float, high: float, share: float) -> tuple[float, float]:
     """The interval with some room, also where it has no width."""
-    room = (high - low) * share or max(abs(high) * 0.05, 1e-6)
+    size = max(abs(low), abs(high))
+    wide = high - low > max(1e-9 * size, 1e-12)  # else the numbers are one, but for rounding
+    room = (high - low) * share if wide else max(size * 0.05, 1e-6) if size > 1e-9 else 0.05
     return low - room, high + room
 
 
@@ -167,10 +169,14 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten between two; the ends where that is hardly any."""
+    """1, 2 and 5 times the powers of ten between two; where that is hardly any all digits, or the ends."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [times * 10.0**power for power in powers for times in (1, 2, 5) if low <= times * 10.0**power <= high]
-    return found if len(found) > 1 else [low, high]
+    for digits in ((1, 2, 5), range(1, 10)):
+        found = [times * 10.0**power for power in powers for times in digits]
+        inside = [value for value in found if low <= value <= high]
+        if len(inside) > 1:
+            return inside
+    return [low, high]
 
 
 def _x_labels(scale: _Scale, cell: int, across: int, log: bool) -> str:

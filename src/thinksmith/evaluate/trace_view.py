@@ -47,6 +47,7 @@ class Pair:
     id: str
     gold: str
     traces: tuple[TraceView, ...]
+    anchor: str = ""
 
 
 def pair_of(before: Attempt, after: Attempt | None = None) -> Pair:

@@ -11,9 +11,10 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import cache, lru_cache
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ from thinksmith.store.figures import cost_of
 
 Row = Mapping[str, Any]
 
+_NAMES: Mapping[type, tuple[str, ...]] = {
+    kind: tuple(field.name for field in fields(kind)) for kind in (Problem, Trace, Verdict, Sampling, Usage)
+}
+_BUT_SEED = attrgetter(*(name for name in _NAMES[Sampling] if name != "seed"))
 _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -128,7 +133,11 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
 def attempt_from_row(row: Row) -> Attempt:
     """The attempt again, from a row of `attempts` joined with its problem."""
     problem = Problem(
-        row["problem_id"], prompt_from_json(json.loads(row["prompt"])), row["gold"], row["kind"], json.loads(row["meta"])
+        row["problem_id"],
+        prompt_from_json(json.loads(row["prompt"])),
+        row["gold"],
+        row["kind"],
+        json.loads(row["meta"]),
     )
     trace = Trace(
         thinking=row["thinking"],
@@ -193,13 +202,7 @@ def attempt_from_json(value: Row) -> Attempt:
 
 def _shallow(record: Problem | Trace | Verdict | Sampling | Usage) -> dict[str, Any]:
     """Fields by name. `dataclasses.asdict` would walk through every token id."""
-    kind: Hashable = type(record)
-    return {name: getattr(record, name) for name in _names(kind)}
-
-
-@cache
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+    return {name: getattr(record, name) for name in _NAMES[type(record)]}
 
 
 def prompt_from_json(value: Any) -> Any:
@@ -213,13 +216,13 @@ def _sampling(value: Mapping[str, Any]) -> Sampling:
 
 def _sampling_text(sampling: Sampling) -> str:
     """`canonical` of its fields. The samplings of a run differ in their seeds alone, so the rest is written once."""
-    before, after = _around_seed(*(getattr(sampling, name) for name in _names(Sampling) if name != "seed"))
+    before, after = _around_seed(*_BUT_SEED(sampling))
     return f"{before}{sampling.seed}{after}"
 
 
 @lru_cache(maxsize=64, typed=True)
 def _around_seed(*values: Any) -> tuple[str, str]:
-    rest = dict(zip((name for name in _names(Sampling) if name != "seed"), values, strict=True))
+    rest = dict(zip((name for name in _NAMES[Sampling] if name != "seed"), values, strict=True))
     before, _, after = canonical(rest | {"seed": None}).partition('"seed":null')
     return before + '"seed":', after
 

@@ -36,20 +36,20 @@ class Wanted:
     last: int
     problems: tuple[str, ...] | None = None
 
-    def sort(self, keys: list[Key]) -> list[Key]:
-        by = {"made": lambda key: key[1], "longest": lambda key: (-key[0], key[1]), "shortest": lambda key: key}
-        return sorted(keys, key=by[self.order])
+    def place(self, key: Key) -> Key:
+        """What the order sorts by."""
+        tokens, number = key
+        return {"made": 0, "longest": -tokens, "shortest": tokens}[self.order], number
 
 
 def page(connection: Connection, wanted: Wanted, after: Key | None, limit: int) -> list[Key]:
     """The first `limit` of the wanted attempts in their order, those behind `after` if that is given."""
     if wanted.problems is not None:
-        found = wanted.sort(_of_problems(connection, wanted))
-        begin = 0 if after is None else next((at for at, key in enumerate(found) if _behind(wanted, key, after)), None)
-        return [] if begin is None else found[begin : begin + limit]
+        found = sorted(_of_problems(connection, wanted), key=wanted.place)
+        return [key for key in found if after is None or wanted.place(key) > wanted.place(after)][:limit]
     # One query a status, merged: each runs along an index, which one query for all of them could not.
     each = (_of_status(connection, wanted, status, after, limit) for status in wanted.statuses)
-    return wanted.sort([key for keys in each for key in keys])[:limit]
+    return sorted((key for keys in each for key in keys), key=wanted.place)[:limit]
 
 
 def find_problems(connection: Connection, run_id: str, text: str) -> tuple[str, ...]:
@@ -72,10 +72,6 @@ def find_problems(connection: Connection, run_id: str, text: str) -> tuple[str, 
     return tuple(found)
 
 
-def _behind(wanted: Wanted, key: Key, after: Key) -> bool:
-    return key != after and wanted.sort([after, key])[0] == after
-
-
 def _of_problems(connection: Connection, wanted: Wanted) -> list[Key]:
     column, found = attempts_table.c, list[Key]()
     names = wanted.problems or ()
@@ -89,22 +85,25 @@ def _of_problems(connection: Connection, wanted: Wanted) -> list[Key]:
 
 def _of_status(connection: Connection, wanted: Wanted, status: str, after: Key | None, limit: int) -> list[Key]:
     column = attempts_table.c
-    here = and_(column.run_id == wanted.run_id, column.status == status, column.id <= wanted.last)
+    here = and_(column.run_id == wanted.run_id, column.status == status)
     if wanted.order == "made":
-        behind = column.id > after[1] if after else column.id > 0
-        return _keys(connection, and_(here, behind), (column.id,), limit)
+        query = select(column.id).where(here, column.id > (after[1] if after else 0), column.id <= wanted.last)
+        return [(0, number) for number in connection.scalars(query.order_by(column.id).limit(limit))]
+    here = and_(here, column.id + 0 <= wanted.last)  # + 0: or SQLite would run along the index of the other order
     shorter = wanted.order == "longest"
     found: list[Key] = []
     if after:
         tokens, number = after
         found = _keys(connection, and_(here, column.tokens == tokens, column.id > number), (column.id,), limit)
-        here = and_(here, column.tokens < tokens if shorter else column.tokens > tokens)
+        behind = and_(here, column.tokens < tokens if shorter else column.tokens > tokens)
+    else:
+        behind = here
     rest = limit - len(found)
     if not shorter:
-        return found + _keys(connection, here, (column.tokens, column.id), rest)
+        return found + _keys(connection, behind, (column.tokens, column.id), rest)
     # Backwards along the index the equally long come latest first, so where the page cuts through them it takes the
     # wrong ones: those are asked for again.
-    beyond = _keys(connection, here, (column.tokens.desc(),), rest)
+    beyond = _keys(connection, behind, (column.tokens.desc(),), rest)
     if not beyond:
         return found
     edge = beyond[-1][0]

@@ -253,6 +253,12 @@ class Store:
         with self._transaction() as connection:
             return tuple(sorted(connection.scalars(query)))
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for a query of your own over the tables of `store/schema.py`."""
+        with undamaged(self.where), self._transaction() as connection:
+            yield connection
+
     # Inside
 
     @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from thinksmith.engines.contract import Engine
 from thinksmith.records import Problem, Sampling
 from thinksmith.strategies.ballot import count
 from thinksmith.strategies.contract import Outcome, Strategy
+from thinksmith.strategies.draws import spent
 from thinksmith.strategies.ledger import Ledger
 from thinksmith.strategies.names import Opener
 from thinksmith.strategies.search import Over, Plan, search
@@ -33,14 +35,15 @@ def beam(
     sample: int = 0,
     open: Opener | None = None,
 ) -> Strategy:
-    """The thinking grows by steps (`stop`: a `line`, `paragraph` or `sentence`). Of the candidates of each step, `expand`
-    for each path, the best `width` are kept; from finished paths the best is taken, or what most of them say (`take=vote`,
-    weighted by score).
+    """The thinking grows by steps (`stop`: a `line`, `paragraph` or `sentence`). Of the candidates of each step,
+    `expand` for each path, the best `width` are kept; of the finished paths the best is taken, or with `take=vote`
+    what most of them say, weighted by score.
 
-    `by` scores a step: `audit` (share of true equations so far, none in a loop), `confidence` (mean log-prob of the step),
-    `self` (the model is asked), or a scorer of traces such as a process reward model (`model` and `file` are the
-    scorer's). A path is worth the score of its `last` step, or the `mean` or `least` of all (`over`). After `depth`
-    steps a path goes to its end in one piece; `max_tokens` of the sampling bounds each path.
+    `by` scores a step: `audit` (share of true equations so far, none in a loop), `confidence` (mean log-prob of the
+    step), `self` (the model is asked), `reward` (a reward model in the folder `model`, of processes or of outcomes), or
+    another scorer that can read a beginning. A path is worth the score of its `last` step, or the `mean` or the `least`
+    of all (`over`). After `depth` steps a path goes to its end in one piece; `max_tokens` of the sampling bounds each
+    path.
 
     Source: tree search with step scores (Snell et al. 2024, arXiv:2408.03314); self-evaluation as the score (Xie et al.
     2023, arXiv:2305.00633). Cost: up to width × expand times the tokens of one trace, thrown away steps included, and a
@@ -54,13 +57,15 @@ def beam(
         ledger = Ledger(engine)
         walk = Walk(problem, ledger, choice.asking(sampling), plan.end)
         first = sample * width * expand
-        paths = await search(walk, choice.scorer(ledger, sampling, open), plan, "beam", first)
-        return await outcome(walk, ledger, plan, paths, take, f"by {by}")
+        paths = await search(walk, choice.scorer(ledger, sampling, open), plan, first)
+        return await outcome(walk, [ledger], plan, paths, take, f"by {by}")
 
     return strategy
 
 
-async def outcome(walk: Walk, ledger: Ledger, plan: Plan, paths: list[Path], take: Take, how: str) -> Outcome:
+async def outcome(
+    walk: Walk, ledgers: Sequence[Ledger], plan: Plan, paths: Sequence[Path], take: Take, how: str
+) -> Outcome:
     """What the finished paths (one at least) come to: the best that gives an answer, or the vote of all."""
     problem = walk.problem
     traces = [walk.record(path) for path in paths]
@@ -73,4 +78,5 @@ async def outcome(walk: Walk, ledger: Ledger, plan: Plan, paths: list[Path], tak
         chosen, why = traces[at], f"the best of {len(paths)} finished paths {how}"
     steps = max(len(path.scores) for path in paths)
     notes = {"paths": len(paths), "steps": steps, **ballot.notes}
-    return Outcome(chosen.answer, ledger.traces, ledger.tokens, why, chosen, notes)
+    asked = tuple(trace for ledger in ledgers for trace in ledger.traces)
+    return Outcome(chosen.answer, asked, spent(asked), why, chosen, notes)

@@ -49,6 +49,7 @@ def budget(
             raise UserError(f"{engine.info.name} cannot bound its thinking: use a model that runs in this process")
         if waits:
             trace, forced = await _with_waits(problem, engine, bounded, waits, sample)
+            trace = replace(trace, sampling=request_for(problem, bounded, sample).sampling)  # not that of a piece
             return Outcome(trace.answer, (trace,), spent([trace]), trace.finish, trace, {"waits": forced})
         (trace,) = await engine.sample(request_for(problem, bounded, sample))
         return Outcome(trace.answer, (trace,), spent([trace]), trace.finish, trace)
@@ -63,12 +64,14 @@ async def _with_waits(
 
     The end tag is a stop text until then, so that no answer is sampled to be thrown away.
     """
-    tag = require_token_ids(engine, "waits=N").tags.end
+    reader = require_token_ids(engine, "waits=N")
+    tag = reader.tags.end
     held = replace(sampling, stop=(*sampling.stop, tag))
     request = request_for(problem, held, sample)
     (trace,) = await engine.sample(request)
     for done in range(waits + 1):
-        if not _at_end_of_thinking(engine, trace, tag):
+        end = _end_of_thinking(engine, trace, tag)
+        if end is None:
             return trace, done  # the tokens ran out, or it does not think
         left = sampling.max_tokens - trace.tokens
         if left < 1:
@@ -76,24 +79,24 @@ async def _with_waits(
         seed = problem_seed(request.sampling.seed, problem.id, done + 1)
         rest = replace(held, max_tokens=left)
         if done == waits or len(trace.token_ids) - 1 in trace.forced:  # enough, or its end was forced by `most`
-            rest = replace(rest, stop=sampling.stop)
-            return await extend(engine, trace, rest, seed=seed), done
-        trace = await extend(engine, _without_end(engine, trace), rest, seed=seed, behind=sampling.wait)
+            return await extend(engine, trace, replace(rest, stop=sampling.stop), seed=seed), done
+        trace = cut(reader, trace, end)
+        on = replace(rest, min_thinking_tokens=end + 1, wait="")  # behind the wait it says something at least
+        trace = await extend(engine, trace, on, seed=seed, behind=sampling.wait)
     raise AssertionError("the last round returns")
 
 
-def _at_end_of_thinking(engine: Engine, trace: Trace, tag: str) -> bool:
-    return stopped_by_text(engine, trace) and _text(engine, trace).startswith(trace.completion + tag)
-
-
-def _without_end(engine: Engine, trace: Trace) -> Trace:
-    """Cut before the end tag that stopped it."""
+def _end_of_thinking(engine: Engine, trace: Trace, tag: str) -> int | None:
+    """How many tokens stand before the end tag that stopped the trace, or before the end of turn where the model ended
+    it in the midst of its thinking; None if it has not come to an end of its thinking."""
     reader = require_token_ids(engine, "waits=N")
-    return cut(reader, trace, tokens_before(reader.decode, trace.token_ids, len(trace.completion)))
-
-
-def _text(engine: Engine, trace: Trace) -> str:
-    return require_token_ids(engine, "waits=N").decode(trace.token_ids)
+    if trace.finish != "stop" or trace.thinking_status != "truncated":
+        return None
+    if not stopped_by_text(engine, trace):
+        return len(trace.token_ids) - 1
+    if not reader.decode(trace.token_ids).startswith(trace.completion + tag):
+        return None
+    return tokens_before(reader.decode, trace.token_ids, len(trace.completion))
 
 
 def _check(most: int | None, least: int, waits: int, wait: str) -> None:

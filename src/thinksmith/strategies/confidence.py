@@ -43,7 +43,8 @@ def self_certainty(trace: Trace, vocabulary: int = 0) -> float:
     tops_Tk = top_logprobs(trace)
     if not len(tops_Tk):
         return 0.0
-    left_T = np.clip(1.0 - np.exp(tops_Tk).sum(axis=1), 1e-12, 1.0)  # rounding may leave less than nothing
+    # Log-probs in float32 cannot tell a smaller rest from rounding.
+    left_T = np.clip(1.0 - np.exp(tops_Tk).sum(axis=1), 1e-7, 1.0)
     if not vocabulary:
         return float(-np.log(left_T).mean())
     others = max(0, vocabulary - tops_Tk.shape[1])

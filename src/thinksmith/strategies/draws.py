@@ -8,12 +8,15 @@ was drawn for one need not be drawn again for another (`thinksmith.evaluate.kept
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from thinksmith.engines.contract import Engine
 from thinksmith.records import Problem, Request, Sampling, Trace
 from thinksmith.strategies.single import problem_seed
+
+T = TypeVar("T")
 
 
 def request_for(problem: Problem, sampling: Sampling, number: int, prefill: str = "") -> Request:
@@ -30,12 +33,18 @@ async def draw(
     If one raises, the others are cancelled. A model that fails is a trace with finish="error".
     """
     requests = [request_for(problem, sampling, number, prefill) for number in numbers]
+    return [traces[0] for traces in await together(engine.sample(request) for request in requests)]
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of it comes to, in order; done at once, so that the engine batches it. If one raises, the others are
+    cancelled, and the exception is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(engine.sample(request)) for request in requests]
+            tasks = [group.create_task(each) for each in work]
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    return [task.result()[0] for task in tasks]
+    return [task.result() for task in tasks]
 
 
 def spent(traces: Sequence[Trace]) -> int:

@@ -43,12 +43,15 @@ def dvts(
     choice = StepChoice(by, model, file).checked("dvts")
 
     async def strategy(problem: Problem, engine: Engine) -> Outcome:
-        ledger = Ledger(engine)
-        walk = Walk(problem, ledger, choice.asking(sampling), plan.end)
-        score = choice.scorer(ledger, sampling, open)
+        # Each tree has a ledger of its own, so that the order of the traces does not depend on which was faster.
+        ledgers = [Ledger(engine) for _ in range(n)]
+        walks = [Walk(problem, ledger, choice.asking(sampling), plan.end) for ledger in ledgers]
         firsts = [(sample * n + tree) * width * expand for tree in range(n)]
-        trees = await together(search(walk, score, plan, "dvts", first) for first in firsts)
+        trees = await together(
+            search(walk, choice.scorer(walk.engine, sampling, open), plan, first)
+            for walk, first in zip(walks, firsts, strict=True)
+        )
         paths = [path for tree in trees for path in tree]
-        return await outcome(walk, ledger, plan, paths, take, f"by {by}")
+        return await outcome(walks[0], ledgers, plan, paths, take, f"by {by}")
 
     return strategy

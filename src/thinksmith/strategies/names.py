@@ -27,7 +27,7 @@ Opener = Callable[[str], Engine]
 """Opens another model by its name: for a judge, a reward model, a bigger model to escalate to."""
 
 _SPEC = re.compile(
-    r"(?P<name>[a-z_]\w*(?:(?:\.\w+)*:[A-Za-z_]\w*(?!\w*=))?)(?:@(?P<n>[^=:@]*))?(?:=(?P<value>[^:]*))?(?::(?P<options>.*))?",
+    r"(?P<name>[A-Za-z_]\w*(?:(?:\.\w+)*:[A-Za-z_]\w*(?!\w*=))?)(?:@(?P<n>[^=:@]*))?(?:=(?P<value>[^:]*))?(?::(?P<options>.*))?",
     re.DOTALL,
 )
 
@@ -107,6 +107,8 @@ def _no_engine(name: str) -> Engine:
 def _factory(name: str) -> tuple[Callable[..., Strategy], str]:
     if ":" in name:
         module, _, attribute = name.partition(":")
+        if module in STRATEGIES:
+            raise UserError(f"{attribute!r} in {name!r}: options are written key=value, with commas between them")
         try:
             found: Callable[..., Strategy] = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
@@ -146,10 +148,9 @@ def _written(match: re.Match[str], name: str, value: str, known: Mapping[str, An
 
 def _typed(name: str, key: str, raw: str, known: Mapping[str, inspect.Parameter], factory: Callable[..., Any]) -> Any:
     """A text as the type that the factory's annotation names: int, float, bool, str, `X | None`, Literal."""
-    wanted = inspect.get_annotations(factory, eval_str=True).get(key, str)
-    choices = get_args(wanted) if get_origin(wanted) is not None else (wanted,)
-    kinds = [kind for kind in choices if isinstance(kind, type)] or [str]
+    choices = _choices(inspect.get_annotations(factory, eval_str=True).get(key, str))
     literals = [choice for choice in choices if isinstance(choice, str)]
+    kinds = [kind for kind in choices if isinstance(kind, type)] or [str]
     if literals:
         if raw not in literals:
             raise UserError(f"{name}: {key}={raw} is none of {', '.join(literals)}")
@@ -165,6 +166,13 @@ def _typed(name: str, key: str, raw: str, known: Mapping[str, inspect.Parameter]
     raise UserError(
         f"{name}: {key}={raw} is no {'whole number' if int in kinds else 'number' if float in kinds else 'yes or no'}"
     )
+
+
+def _choices(wanted: Any) -> list[Any]:
+    """The types, and the texts of a Literal, that an annotation allows."""
+    if get_origin(wanted) is None:
+        return [wanted]
+    return [each for part in get_args(wanted) for each in ([part] if isinstance(part, str) else _choices(part))]
 
 
 def _shown(name: str, options: Mapping[str, Any]) -> str:

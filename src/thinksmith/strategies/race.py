@@ -22,7 +22,7 @@ def race(sampling: Sampling, *, most: int = 8, step: int = 1, sample: int = 0) -
 
     Cost: with a share p of right draws (1 - (1 - p)^most) / p draws on average; a larger `step` is answered sooner and
     spends up to `step` - 1 draws more. A wave that was begun is paid for whole: of a request that is cancelled nobody
-    would know the tokens.
+    would know the tokens. Helps where the verifier is there when the answer is needed, and a few draws mostly do.
     """
     if most < 1:
         raise UserError(f"race needs at least one draw, not most={most}")

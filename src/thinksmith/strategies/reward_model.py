@@ -53,7 +53,9 @@ class RewardModel:
         scores = self.step_scores(problem, steps_of(_text(trace)))
         if not scores:
             return 0.0
-        return {"min": min, "product": prod, "last": lambda each: each[-1]}[steps](scores)
+        if steps == "product":
+            return prod(scores)
+        return min(scores) if steps == "min" else scores[-1]
 
     def step_scores(self, problem: Problem, steps: Sequence[str]) -> list[float]:
         """The probability, 0..1, that each step is right, given those before. UserError for an outcome model."""

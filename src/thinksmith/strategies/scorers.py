@@ -139,6 +139,11 @@ class Scoring:
         return self.judge.tokens if self.judge else 0
 
 
+def chosen_scorer(choice: Choice, engine: Engine, open_engine: Opener | None) -> Scorer:
+    """The scorer alone, for callers who keep no ledger of a judge. UserError as `Choice.at_work`."""
+    return choice.at_work(engine, open_engine).score
+
+
 def _scorer(choice: Choice, engine: Engine) -> Scorer:
     if ":" in choice.name:
         return _imported(choice.name)
@@ -153,9 +158,9 @@ def _scorer(choice: Choice, engine: Engine) -> Scorer:
     if choice.name == "confidence":
         return _each(mean_probability)
     if choice.name == "self_certainty":
-        return _each(lambda trace: self_certainty(_with_top(trace, engine), engine.info.vocabulary))
+        return _each(lambda trace: self_certainty(with_top(trace, engine), engine.info.vocabulary))
     kind: Kind = {"lowest_group": "lowest", "tail_group": "tail", "bottom_group": "bottom"}[choice.name]  # type: ignore[assignment]
-    return _each(lambda trace: trace_confidence(_with_top(trace, engine), kind, WINDOW))
+    return _each(lambda trace: trace_confidence(with_top(trace, engine), kind, WINDOW))
 
 
 async def verified(problem: Problem, traces: Sequence[Trace]) -> list[float]:
@@ -208,7 +213,8 @@ def _each(rate: Callable[[Trace], float]) -> Scorer:
     return score
 
 
-def _with_top(trace: Trace, engine: Engine) -> Trace:
+def with_top(trace: Trace, engine: Engine) -> Trace:
+    """The trace. UserError where its engine did not tell the likeliest tokens."""
     if trace.top_logprobs is None:
         raise UserError(
             f"{engine.info.name} does not tell the likeliest tokens (top_logprobs), which this score needs: use "

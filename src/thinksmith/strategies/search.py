@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
@@ -47,7 +48,7 @@ class Plan:
         return min(path.scores) if self.over == "least" else sum(path.scores) / len(path.scores)
 
 
-async def search(walk: Walk, score: StepScorer, plan: Plan, name: str, first: int) -> list[Path]:
+async def search(walk: Walk, score: StepScorer, plan: Plan, first: int) -> list[Path]:
     """The finished paths of one search, the best first.
 
     It begins with the first steps of the draws `first`, `first + 1`, …, width × expand of them. Of each level's
@@ -64,34 +65,36 @@ async def search(walk: Walk, score: StepScorer, plan: Plan, name: str, first: in
             seeds = [problem_seed(walk.sampling.seed, walk.problem.id, number) for number in numbers]
             grown = await together(walk.begin(seed, whole=last) for seed in seeds)
         else:
-            ways = [(path, f"{name} {level} {at} {way}") for at, path in enumerate(alive) for way in range(plan.expand)]
-            grown = await together(
-                walk.go_on(path, _seed(walk, way, first), whole=last) for path, way in ways
-            )
+            ways = [(path, f"step {level} {at} {way}") for at, path in enumerate(alive) for way in range(plan.expand)]
+            grown = await together(walk.go_on(path, _seed(walk, way, first), whole=last) for path, way in ways)
         ranked = await _ranked(walk.problem, grown, score, plan)
         kept = ranked[: plan.width - len(done)]
         done += [path for path in kept if path.ended or path.thought]
         alive = [path for path in kept if not (path.ended or path.thought)]
         if not alive:
             break
-    answers = [walk.go_on(path, _seed(walk, f"{name} answer {at}", first), whole=True) for at, path in enumerate(done)]
+    answers = [walk.go_on(path, _seed(walk, f"answer {at}", first), whole=True) for at, path in enumerate(done)]
     ended = await together(answers)
-    whole = [replace(path, scores=before.scores) for path, before in zip(ended, done, strict=True)]
-    return sorted(whole, key=lambda path: -plan.worth(path))
+    return sorted(ended, key=lambda path: -plan.worth(path))
 
 
 async def _ranked(problem: Problem, grown: Sequence[Path], score: StepScorer, plan: Plan) -> list[Path]:
-    """The candidates with their scores, the best first; of those that say the same the first. What failed is left out,
-    unless there is nothing else."""
+    """The candidates with their scores, the best first; of those that say the same the first stands for all.
+
+    Scores are often equal (all equations true): then what more candidates say comes first, for a model that is right
+    says the same more often than one that is wrong. What failed is left out, unless there is nothing else.
+    """
     sound = [path for path in grown if path.trace.finish != "error"]
     if not sound:
         return list(grown[:1])
-    candidates = list({path.key: path for path in reversed(sound)}.values())[::-1]
+    said = Counter(path.key for path in sound)
+    first: dict[tuple[str, bool], Path] = {}
+    for path in sound:
+        first.setdefault(path.key, path)
+    candidates = list(first.values())
     scores = finite(await score(problem, candidates))
-    scored = [
-        replace(path, scores=(*path.scores, value)) for path, value in zip(candidates, scores, strict=True)
-    ]
-    return sorted(scored, key=lambda path: -plan.worth(path))
+    scored = [replace(path, scores=(*path.scores, value)) for path, value in zip(candidates, scores, strict=True)]
+    return sorted(scored, key=lambda path: (-plan.worth(path), -said[path.key]))
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -1,7 +1,8 @@
 """How good a step is: the scores that search over steps is led by.
 
-A score of `audit`, `confidence` and `self` lies in 0..1. Any other name is that of a scorer of whole traces
-(`thinksmith.strategies.scorers`), a process reward model among them, which is then shown the path so far.
+A score of `audit`, `confidence` and `self` lies in 0..1. Some scorers of whole traces (`thinksmith.strategies.scorers`)
+may be shown the path so far: a `reward` model, above all one of processes, which scores the last step, and those that
+read how sure the model was. So may a scorer of your own (`my_module:scorer`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
 from thinksmith.records import Message, Problem, Request, Sampling
 from thinksmith.strategies.names import Opener
-from thinksmith.strategies.scorers import Choice, chosen_scorer
+from thinksmith.strategies.scorers import SCORERS, Choice
 from thinksmith.strategies.single import problem_seed
 from thinksmith.strategies.steps import Path
 
@@ -25,6 +26,8 @@ StepScorer = Callable[[Problem, Sequence[Path]], Awaitable[list[float]]]
 """A score for the last step of each path; the higher the better."""
 
 OWN = ("audit", "confidence", "self")
+_WHOLE_TRACES_ONLY = ("verifier", "judge", "recorded")
+"""Scorers that have nothing to say of a beginning."""
 
 ASK = """{problem}
 
@@ -49,15 +52,18 @@ class StepChoice:
 
     def checked(self, name: str) -> StepChoice:
         """UserError for a name that is none, and for options that it does not take; `name` is the strategy."""
+        if self.by in OWN and (self.model or self.file):
+            raise UserError(f"{name} by={self.by} takes neither model nor file: leave them out, or name another scorer")
+        if self.by in _WHOLE_TRACES_ONLY:
+            able = [*OWN, *(each for each in SCORERS if each not in (*OWN, *_WHOLE_TRACES_ONLY))]
+            raise UserError(f"{name}: by={self.by} judges whole traces, and steps need one of {', '.join(able)}")
         if self.by not in OWN:
             self._of_traces.checked(name, "by", also=OWN)
-        elif self.model or self.file:
-            raise UserError(f"{name} by={self.by} takes neither model nor file: leave them out, or name another scorer")
         return self
 
     @property
     def _of_traces(self) -> Choice:
-        return Choice(self.by, self.model, self.file)
+        return Choice(self.by, self.model, self.file, "last")
 
     def asking(self, sampling: Sampling) -> Sampling:
         """The sampling, with what the scorer needs to be told of each token."""
@@ -69,7 +75,7 @@ class StepChoice:
             return by_itself(engine, sampling)
         if self.by in OWN:
             return by_audit if self.by == "audit" else by_confidence
-        whole = chosen_scorer(self._of_traces, engine, open_engine)
+        whole = self._of_traces.at_work(engine, open_engine).score
 
         async def score(problem: Problem, paths: Sequence[Path]) -> list[float]:
             return await whole(problem, [path.trace for path in paths])
@@ -78,11 +84,7 @@ class StepChoice:
 
 
 async def by_audit(problem: Problem, paths: Sequence[Path]) -> list[float]:
-    """How far the arithmetic so far can be trusted: (true equations + 1) / (equations + 2), and 0 in a loop.
-
-    The rule of succession (Laplace) in the place of the plain share: without an equation it is 1/2, and a long
-    calculation without a mistake stands above a short one.
-    """
+    """The share of the equations so far that are true; 1/2 without any, for then nothing is known; 0 in a loop."""
     return [audited(_text(path)) for path in paths]
 
 
@@ -91,15 +93,17 @@ def audited(text: str) -> float:
     if find_loop(text):
         return 0.0
     equations = find_equations(text)
-    return (sum(equation.true for equation in equations) + 1) / (len(equations) + 2)
+    return sum(equation.true for equation in equations) / len(equations) if equations else 0.5
 
 
 async def by_confidence(problem: Problem, paths: Sequence[Path]) -> list[float]:
-    """exp(mean log-prob) of the tokens of the last step, those that were forced left out. UserError without log-probs."""
+    """exp(mean log-prob) of the tokens of the last step, less those that were forced. UserError without log-probs."""
     scores = []
     for path in paths:
         if path.trace.logprobs is None:
-            raise UserError("by=confidence needs log-probabilities, and the engine gave none: choose by=audit or by=self")
+            raise UserError(
+                "by=confidence needs log-probabilities, and the engine gave none: choose by=audit or by=self"
+            )
         forced = set(path.trace.forced)
         own = [path.trace.logprobs[at] for at in range(path.start, len(path.trace.logprobs)) if at not in forced]
         scores.append(exp(sum(own) / len(own)) if own else 0.0)

@@ -63,6 +63,10 @@ class Walk:
                 f"{self.engine.info.name} cannot go on with a turn that has begun, and search over steps needs that: "
                 "name a model that runs in this process, or an endpoint that takes a prefill"
             )
+        if self.sampling.stop and not self._by_token:
+            raise UserError(
+                f"{self.engine.info.name} does not tell which stop text ended a step: leave the sampling's own out"
+            )
 
     @property
     def _by_token(self) -> bool:
@@ -72,7 +76,7 @@ class Walk:
         """A path of one step, or with `whole` of the whole turn."""
         sampling = replace(self._bounds(self.sampling, whole), seed=seed)
         (trace,) = await self.engine.sample(Request(messages=self.problem.messages, sampling=sampling))
-        return self._path(trace, trace, 0, 0)
+        return self._path(trace, trace, Path(trace))
 
     async def go_on(self, path: Path, seed: int, *, whole: bool = False) -> Path:
         """The path and one step more, or with `whole` all that is left; `seed` is that of this piece."""
@@ -86,7 +90,7 @@ class Walk:
             longer = piece = await extend(self.engine, trace, left, seed=seed)
         else:
             longer, piece = await self._behind_text(trace, left, seed)
-        return self._path(longer, piece, trace.tokens, path.blanks)
+        return self._path(longer, piece, replace(path, start=trace.tokens))
 
     def record(self, path: Path) -> Trace:
         """The path's trace as if it had been one request."""
@@ -95,12 +99,12 @@ class Walk:
     def _bounds(self, sampling: Sampling, whole: bool) -> Sampling:
         return sampling if whole else replace(sampling, stop=(*sampling.stop, self.end))
 
-    def _path(self, trace: Trace, piece: Trace, start: int, blanks: int) -> Path:
-        blanks = 0 if piece.completion.strip() else blanks + 1
+    def _path(self, trace: Trace, piece: Trace, before: Path) -> Path:
+        blanks = 0 if piece.completion.strip() else before.blanks + 1
         ended = self._ended(trace, blanks)
         if trace.finish == "stop" and not ended and trace.tokens >= self.sampling.max_tokens:
             trace, ended = replace(trace, finish="length"), True
-        return Path(trace, start, ended, blanks)
+        return replace(before, trace=trace, ended=ended, blanks=blanks)
 
     def _ended(self, trace: Trace, blanks: int) -> bool:
         if trace.finish != "stop" or self.end not in trace.sampling.stop:

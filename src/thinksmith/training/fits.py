@@ -80,7 +80,7 @@ def _device(policy: Policy) -> Device:
 def _more(shape: Shape, training: Training, device: Device) -> int:
     """Bytes that training takes beside the process and the loaded weights."""
     estimate = training_memory(shape, training, device)
-    there = ("process", "CUDA context", "cuBLAS workspace", "weights", "adapter")
+    there = ("process", "trainer", "CUDA context", "cuBLAS workspace", "weights", "adapter")
     return estimate.total - sum(estimate.named(name) for name in there)
 
 

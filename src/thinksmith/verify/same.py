@@ -4,7 +4,8 @@ The rules are the verifier's own for the problem's kind, with one answer in the 
 `\\frac{1}{2}` are one class. The gold answer is never looked at. Verifiers let a right answer be written in ways that
 do not work the other way round (`5040` for the gold answer `7!`), so two answers are the same if either would be right
 were the other the gold one. Kinds whose answers are not written but judged by a rule (programs, patterns, puzzles) are
-compared as texts; a countdown expression by its value, for that is what it says.
+compared as texts; countdown expressions by their value and the numbers that they use, which is all that is asked of
+them: an expression that reaches the target with other numbers stands apart.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from thinksmith.errors import UserError
 from thinksmith.records import Problem, Trace
 from thinksmith.verify.expression import ExpressionError, parse
 from thinksmith.verify.extract import extract
-from thinksmith.verify.judgement import BadGold, Unreadable
 from thinksmith.verify.latex import MAX_ANSWER, plain
 from thinksmith.verify.verdict import VERIFIERS, unfinished
-from thinksmith.verify.workers import Exceeded, WorkerFailed
 
 _BY_RULE = ("number", "math", "choice", "exact", "remainder", "json")
 
@@ -68,16 +68,21 @@ def classes(problem: Problem, answers: Sequence[str | None]) -> list[int | None]
 def _right(problem: Problem, gold: str, answer: str) -> bool:
     try:
         return VERIFIERS[problem.kind].judge(replace(problem, answer=gold), answer) is None
-    except (BadGold, Unreadable, Exceeded, WorkerFailed):
+    except UserError:  # something is missing on this machine
+        raise
+    except Exception:  # unreadable, too dear to decide, or beyond a grader: then they are not known to be the same
         return False
 
 
 @lru_cache(maxsize=4096)
-def _value(answer: str) -> str | None:
-    """What a countdown answer comes to; `3 * 8 = 24` by its side with operators. None for what is no expression."""
-    sides = plain(answer[:MAX_ANSWER]).split("=")
+def _value(answer: str) -> tuple[str, ...] | None:
+    """What a countdown answer comes to, and the numbers in it, in order of size; of `3 * 8 = 24` those of the side with
+    operators. None for what is no expression, or a false equation."""
     try:
-        values = {str(parse(side).value) for side in sides}
+        sides = [parse(side) for side in plain(answer[:MAX_ANSWER]).split("=")]
     except ExpressionError:
         return None
-    return values.pop() if len(values) == 1 else None
+    if len({side.value for side in sides}) > 1:
+        return None
+    said = next((side for side in sides if side.operators), sides[0])
+    return (str(said.value), *map(str, sorted(said.numbers)))

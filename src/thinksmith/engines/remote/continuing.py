@@ -51,14 +51,24 @@ class Continuing:
         """
         return self.anywhere or (self.answers and draft.parts.status == "closed" and not draft.prefill)
 
+    def sure(self, draft: Draft) -> bool:
+        """Can this turn be, without a doubt about where it stands?
+
+        By raw completions always. In a chat only behind a thinking that is closed: a text without tags may be a
+        thinking that the template opened, and inside a thinking a parser that finds no start tag may take what comes
+        for the answer, or eat the end tag.
+        """
+        return self.raw or (self.can(draft) and draft.parts.status == "closed")
+
     async def ask(self, ask: Ask, draft: Draft) -> Ask:
         """The same, gone on with from the draft. Raises UserError where this endpoint cannot."""
         if not self.can(draft):
             raise UserError(cannot(self._endpoint, "go on with a turn that has begun"))
-        if not self.raw:
-            return replace(ask, continued=draft.whole)
-        prompt = await self._prompt(ask)
         start = draft.tags.start
+        if not self.raw:
+            lacks_start = draft.parts.status == "closed" and start not in draft.whole  # the template had it
+            return replace(ask, continued=f"{start}\n{draft.whole}" if lacks_start else draft.whole)
+        prompt = await self._prompt(ask)
         if is_open(prompt, draft.tags):  # the template has opened the thinking, so the turn need not
             draft.template = prompt[prompt.rindex(start) :]
             prompt = prompt.removesuffix(draft.template)

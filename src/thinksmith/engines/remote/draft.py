@@ -35,6 +35,7 @@ class Draft:
     notes: dict[str, None] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
     first: dict[Part, float] = field(default_factory=dict)
+    _parts: tuple[tuple[str, str], Split] | None = None
 
     @property
     def opened(self) -> str:
@@ -44,11 +45,15 @@ class Draft:
     @property
     def is_open(self) -> bool:
         """Has the prefill opened the thinking?"""
-        return is_open(self.opened, self.tags)
+        return bool(self.opened) and is_open(self.opened, self.tags)
 
     @property
     def parts(self) -> Split:
-        return split(self.text, self.tags, self.is_open)
+        """Of the text; kept, since it is asked for several times."""
+        key = self.text, self.opened
+        if self._parts is None or self._parts[0] != key:
+            self._parts = key, split(self.text, self.tags, self.is_open)
+        return self._parts[1]
 
     @property
     def whole(self) -> str:

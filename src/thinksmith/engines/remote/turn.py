@@ -80,7 +80,13 @@ class Turn:
         while True:
             ask = replace(self._ask, max_tokens=self._allowed())
             if begun:
+                before = draft.parts.answer
                 ask = await self._continuing.ask(ask, draft)
+                if draft.parts.answer != before:  # the template opened a thinking that was told as answer
+                    draft.recast()
+                    yield Delta("reset")
+                    for piece in dialects.reader(ask, draft.tags, draft.is_open, draft.text).turn.so_far:
+                        yield Delta(piece.part, piece.text)
             reader = dialects.reader(ask, draft.tags, draft.is_open, draft.text)
             call = dialects.call(ask)
             draft.note(*call.notes)
@@ -145,7 +151,7 @@ class Turn:
         draft = self.draft
         kept = draft.text, draft.thinking_tokens, draft.answer_tokens
         draft.add(replace(said, counted="estimate"))
-        if not said.completion or not self._continuing.can(draft):
+        if not said.completion or not self._continuing.sure(draft):
             draft.text, draft.thinking_tokens, draft.answer_tokens = kept
             draft.lose(said)
             if not draft.text:
@@ -166,7 +172,7 @@ class Turn:
         if left <= 0 or said.finish not in ("length", "stop"):
             return False
         if said.finish == "length" and self._forcing:
-            if draft.place == "answer" and not self._continuing.can(draft):
+            if draft.place == "answer" and not self._continuing.sure(draft):
                 return self._without_budget(said)
             if draft.place != "answer":
                 start = "" if draft.place == "thinking" or draft.is_open else f"{tags.start}\n"

@@ -41,16 +41,28 @@ SEEN = 6  # floats of what a thread notes of a block
 
 def local_items(shape: Shape, serving: Serving, device: Device, format: Format, kv: KVFormat) -> tuple[Item, ...]:
     """What the local engine takes beside the process. Keys and values are numbers of the kind that it computes in."""
-    native = device.kind == "cpu" and format.name == "fp32" and shape.architecture in NATIVE
     found = [
         Item("weights", weights_bytes(shape, format), f"{shape.params / 1e9:.2f}B parameters in {format.name}"),
     ]
     if device.kind != "cuda" or device.unified:
         found.append(Item("tokenizer", TOKENIZER * shape.vocab, f"{shape.vocab} entries, measured"))
     found += _loading(shape, device, format)
-    later = _cache(shape, serving, device, format)
-    later += _native(shape, serving) if native else _transformers(shape, serving, device, format)
+    later = generating_items(shape, serving, device, format)
+    if device.kind == "cpu" and not is_native(shape, device, format):
+        later.append(_heap(shape, serving, format))
     return (*found, *(replace(item, phase="generating") for item in later))
+
+
+def is_native(shape: Shape, device: Device, format: Format) -> bool:
+    """Does the decoder in C compute it?"""
+    return device.kind == "cpu" and format.name == "fp32" and shape.architecture in NATIVE
+
+
+def generating_items(shape: Shape, serving: Serving, device: Device, format: Format) -> list[Item]:
+    """Keys and values of all that is in hand, and what a pass takes."""
+    native = is_native(shape, device, format)
+    work = _native(shape, serving) if native else _transformers(shape, serving, device, format)
+    return [*_cache(shape, serving, device, format), *work]
 
 
 def _loading(shape: Shape, device: Device, format: Format) -> list[Item]:
@@ -70,8 +82,11 @@ def pool_bytes(shape: Shape, blocks: int, number: int) -> int:
 
 
 def _cache(shape: Shape, serving: Serving, device: Device, format: Format) -> list[Item]:
-    # A prompt's last block and a row's first one are both broken.
-    blocks = serving.batch * (_blocks(serving.context) + 1)
+    prompt = min(serving.prompt, serving.context)
+    if serving.group > 1:  # a prompt's last token is the first that its completions compute
+        blocks = serving.prompts * _blocks(prompt - 1) + serving.batch * _blocks(serving.context - prompt)
+    else:  # a prompt's last block and a row's first one are both broken
+        blocks = serving.batch * (_blocks(serving.context) + 1)
     why = f"{serving.batch} × {serving.context} tokens in blocks of {BLOCK}, {8 * format.rest} bits a number"
     found = [Item("KV cache", pool_bytes(shape, blocks, format.rest), why)]
     if device.kind == "cpu":
@@ -116,22 +131,30 @@ def _transformers(shape: Shape, serving: Serving, device: Device, format: Format
     reads = tokens * number * (4 * shape.hidden + 3 * shape.inner)
     past = min(serving.prompt, serving.context)
     if past > PIECE:  # a later piece looks at copies of the earlier ones, made as many as there are query heads
-        prompts = min(serving.batch, TOKENS // PIECE)
+        prompts = min(serving.prompts, TOKENS // PIECE)
         both = shape.key_dim + shape.value_dim
         reads += prompts * past * number * both * (shape.kv_heads + shape.heads)
     rows = max(serving.batch, LEAST) if device.kind == "cpu" else serving.batch
     one = rows * round_up(serving.context, BLOCK) * shape.kv_heads * (shape.key_dim + shape.value_dim) * number
-    draws = (FILTERED if serving.filtered else DRAWN) * rows * shape.vocab
+    draws = _drawn(shape, serving) * rows
     why = {reads: "a pass over prompts", one: "a layer's keys and values, gathered", draws: "drawing from the logits"}
     found = [Item("pass", max(why), why[max(why)])]
-    if device.kind == "cpu":
-        small = sum(count * min(HEAP, tokens * number * size) for count, size in ((4, shape.hidden), (3, shape.inner)))
-        held = KEPT * max(small, min(draws, 3 * HEAP))
-        found.append(Item("heap", int(held), "what malloc keeps of small buffers"))
     if device.kind == "cuda":
-        buckets = len({bucket(entries) for entries in range(1, _blocks(serving.context) + 2)})
+        buckets = _buckets(_blocks(serving.context) + 1)
         found.append(Item("graphs", buckets * rows * shape.vocab * FLOAT, f"logits of each of {buckets} CUDA graphs"))
     return found
+
+
+def _heap(shape: Shape, serving: Serving, format: Format) -> Item:
+    """What malloc keeps of the buffers of transformers' code."""
+    tokens, draws = _read(serving, TOKENS), _drawn(shape, serving) * max(serving.batch, LEAST)
+    small = sum(count * min(HEAP, tokens * format.rest * size) for count, size in ((4, shape.hidden), (3, shape.inner)))
+    return Item("heap", int(KEPT * max(small, min(draws, 3 * HEAP))), "what malloc keeps of small buffers")
+
+
+def _drawn(shape: Shape, serving: Serving) -> int:
+    """Bytes for a row while its token is drawn."""
+    return (FILTERED if serving.filtered else DRAWN) * shape.vocab
 
 
 def bucket(entries: int) -> int:
@@ -140,9 +163,17 @@ def bucket(entries: int) -> int:
     return round_up(entries, max(8, quarter))
 
 
+def _buckets(most: int) -> int:
+    """How many of them there are for up to so many blocks."""
+    count = reached = 0
+    while reached < most:
+        count, reached = count + 1, bucket(reached + 1)
+    return count
+
+
 def _read(serving: Serving, most: int) -> int:
     """Tokens of prompts in one pass."""
-    return min(most, serving.batch * round_up(min(serving.prompt, serving.context, PIECE), BLOCK))
+    return min(most, serving.prompts * round_up(min(serving.prompt, serving.context, PIECE), BLOCK))
 
 
 def _blocks(tokens: int) -> int:

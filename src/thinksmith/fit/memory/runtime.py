@@ -15,6 +15,8 @@ OPERATED_BY_TORCH = ("local", "vllm")
 # Resident bytes of a process that has imported torch (for CPUs), transformers and this package, and answered a first
 # request: measured by bench/fit.py. Half of it is the code itself, and tables that its import builds.
 PYTHON = 404 * MiB
+# More, in one that has made a first step of GRPO: measured by bench/grpo_memory.py.
+TRAINER = 48 * MiB
 # Of a process with llama.cpp in it: measured by bench/fit.py through llama-cpp-python.
 LLAMACPP = 41 * MiB
 # With CUDA 13 and PyTorch 2.10, before any tensor: https://github.com/unslothai/unsloth-zoo/pull/1053; PyTorch's

@@ -13,9 +13,12 @@ from thinksmith.errors import UserError
 from thinksmith.fit.formats.formats import find_format, weights_bytes
 from thinksmith.fit.memory.activations import FLOAT, Way, is_linear
 from thinksmith.fit.memory.estimate import Estimate, Item
+from thinksmith.fit.memory.local import generating_items
 from thinksmith.fit.memory.optimizers import STATES, STEPS, number, state_bytes, step_bytes, trained_bytes
 from thinksmith.fit.memory.passes import Pass, peak
-from thinksmith.fit.memory.runtime import runtime_items
+from thinksmith.fit.memory.runtime import TRAINER, runtime_items
+from thinksmith.fit.memory.serving import MOST as MOST_SERVED
+from thinksmith.fit.memory.serving import Serving
 from thinksmith.fit.plans.verdict import largest
 from thinksmith.fit.rounding import round_up
 from thinksmith.fit.shapes.shape import Shape
@@ -38,10 +41,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
 LEAST = {"length": 2, "micro_tokens": 0, "batch": 1, "lora_rank": 1, "num_generations": 2, "prompts": 1,
          "prompt_tokens": 0, "max_tokens": 0}  # fmt: skip
 MOST = 10**12  # more tokens than anybody has: a sum of such numbers is still a number
-STEP = 16  # `training/batches.py` rounds lengths up to this, and the engine's blocks hold as many tokens
+STEP = 16  # `training/batches.py` rounds lengths up to this
 MOST_GROUP = 1024
 SLOTS = 256  # completions that the local engine decodes at one time
-LEAST_ROWS = 16  # rows of a decoding step on a CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,8 @@ def training_memory(shape: Shape, training: Training, device: Device) -> Estimat
         Item("optimiser states", states, STATES[training.optimizer]),
     ]
     if training.method == "grpo":
+        if device.kind != "cuda" or device.unified:
+            items.append(Item("trainer", TRAINER, "what a first step of GRPO loads and makes, measured"))
         items += _rollout(shape, training, device)
     items += _pass(shape, training, device, gradients)
     items += [
@@ -283,15 +287,14 @@ def _unpacked_matrix(shape: Shape, training: Training) -> int:
 
 
 def _rollout(shape: Shape, training: Training, device: Device) -> list[Item]:
-    """Keys and values, in blocks, of each prompt once and of all completions that are decoded at a time; logits of
-    these. The engine gives them back before the backward pass."""
-    size = 2 if way_of(training, device).stream < FLOAT else FLOAT
-    rows = min(training.sequences, SLOTS)
-    prompts = min(training.prompts, -(-rows // training.num_generations))
-    blocks = prompts * -(-max(0, training.prompt_tokens - 1) // STEP) + rows * -(-training.max_tokens // STEP)
-    whole = shape.cache_numbers(1) - shape.cache_numbers(0)  # the local engine keeps windows in full
-    fixed = shape.cache_numbers(0) * rows
-    cache = ((blocks + 2) * STEP * whole + fixed) * size  # and two blocks that are nobody's
-    why = f"{rows} completions of {training.max_tokens} tokens, {prompts} prompts"
-    logits = max(rows, LEAST_ROWS if device.kind == "cpu" else 1) * shape.vocab * FLOAT
-    return [Item("KV cache", cache, why, "rollout"), Item("logits", logits, "in float32, of a step", "rollout")]
+    """What the local engine takes with all completions that are decoded at a time, each group's prompt there once; it
+    gives that back before the backward pass."""
+    format = find_format("bf16" if way_of(training, device).stream < FLOAT else "fp32", "local", device.kind)
+    serving = Serving(
+        context=min(training.length, MOST_SERVED),
+        batch=min(training.sequences, SLOTS),
+        prompt=min(max(1, training.prompt_tokens), MOST_SERVED),
+        filtered=False,
+        group=min(training.num_generations, SLOTS),
+    )
+    return [replace(item, phase="rollout") for item in generating_items(shape, serving, device, format)]

@@ -72,13 +72,29 @@ def packs(examples: Sequence[Example], tokens: int, device: torch.device) -> Ite
     Examples of one prompt keep together as far as they fit; the longest groups come first, so that memory that does not
     do shows at once. The sum over rows does not depend on how they are cut.
     """
+    for chosen in _rows(examples, tokens):
+        yield pack(examples, chosen, device)
+
+
+def largest_row(examples: Sequence[Example], tokens: int) -> int:
+    """Tokens of the largest row that `packs` makes of them; 0 where there are none."""
+    rows = ([examples[index] for index in chosen] for chosen in _rows(examples, tokens))
+    return max((_tokens(row) for row in rows), default=0)
+
+
+def _tokens(row: Sequence[Example]) -> int:
+    prompts = {example.prompt_ids for example in row}
+    return sum(map(len, prompts)) + sum(len(example.completion_ids) for example in row)
+
+
+def _rows(examples: Sequence[Example], tokens: int) -> Iterator[list[int]]:
+    """The indices of each row."""
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for index, example in enumerate(examples):
         by_prompt.setdefault(example.prompt_ids, []).append(index)
     parts = [part for group in by_prompt.values() for part in _cut(examples, group, tokens)]
     parts.sort(key=lambda part: -_size(examples, part))
-    for chosen in _filled(examples, parts, tokens):
-        yield pack(examples, chosen, device)
+    return _filled(examples, parts, tokens)
 
 
 def _cut(examples: Sequence[Example], group: Sequence[int], tokens: int) -> Iterator[list[int]]:

@@ -9,26 +9,42 @@ from thinksmith.fit.memory.training import Precision, Training
 from thinksmith.policy.load import taken_apart
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Problem
+from thinksmith.training.batches import Example
 from thinksmith.training.fits import check_fits, fits
+from thinksmith.training.packed.forward import packable
+from thinksmith.training.packed.pack import largest_row
 from thinksmith.training.rl.recipe import GRPORecipe
 
-# More tokens at a time make nothing faster: on a CPU the activations of so many stay near its cache, and a GPU is busy.
+# Tokens beside a prompt. More at a time make nothing faster: on a CPU the activations of so many stay near its cache,
+# and a GPU is busy.
 ENOUGH = {"cpu": 2048, "cuda": 16384}
 SPARE = 0.8  # of what is free: others may want some, and the estimate may be 10 % too low
 
 
 def room_for(policy: Policy, recipe: GRPORecipe, problems: Sequence[Problem]) -> int:
-    """`training.micro_tokens`, or where that is 0 the most that fits, up to what makes a step faster.
+    """`training.micro_tokens`, or where that is 0 the most that fits, up to what makes a step faster; and no more than
+    the rows of completions that are all as long as they may be have, so that what is foreseen then is what is taken.
 
     Raises UserError, in one line that says what to change, where the recipe does not fit into the free memory.
     """
     training = grpo_training(policy, recipe, problems)
     if not recipe.training.micro_tokens:
-        training = replace(training, micro_tokens=ENOUGH.get(policy.device.type, ENOUGH["cpu"]))
+        enough = training.prompt_tokens + ENOUGH.get(policy.device.type, ENOUGH["cpu"])
+        training = _filled(training, enough)
         while training.micro_tokens > training.length and not fits(policy, training, SPARE):
-            training = replace(training, micro_tokens=max(training.length, training.micro_tokens // 2))
+            training = _filled(training, max(training.length, training.micro_tokens // 2))
     check_fits(policy, training)
     return training.micro_tokens
+
+
+def _filled(training: Training, tokens: int) -> Training:
+    """Rows of up to so many tokens, or the largest that full completions make within them."""
+    if training.packs:
+        completion = (0,) * training.max_tokens
+        prompts = ((number,) + (0,) * (training.prompt_tokens - 1) for number in range(training.prompts))
+        whole = [Example(prompt, completion) for prompt in prompts for _ in range(training.num_generations)]
+        tokens = largest_row(whole, tokens)
+    return replace(training, micro_tokens=tokens)
 
 
 def grpo_training(policy: Policy, recipe: GRPORecipe, problems: Sequence[Problem]) -> Training:
@@ -38,6 +54,7 @@ def grpo_training(policy: Policy, recipe: GRPORecipe, problems: Sequence[Problem
     lora = table.tuning == "lora"
     base = taken_apart(recipe.model)[1].get("quantize", "") if lora else ""
     precision: Precision = "fp32" if policy.model.dtype.itemsize > 2 else "bf16"
+    prompt = len(policy.render(longest.messages).ids)
     return Training(
         method="grpo",
         tuning=table.tuning,
@@ -46,11 +63,12 @@ def grpo_training(policy: Policy, recipe: GRPORecipe, problems: Sequence[Problem
         optimizer=table.optimizer,
         prompts=recipe.rollout.prompts,
         num_generations=recipe.rollout.num_generations,
-        prompt_tokens=len(policy.render(longest.messages).ids),
+        prompt_tokens=prompt,
         max_tokens=recipe.rollout.max_tokens,
         micro_tokens=table.micro_tokens,
         checkpointing=table.gradient_checkpointing,
         lora_rank=recipe.lora.rank,
         lora_targets=recipe.lora.targets,
         reference=("adapter" if lora else "copy") if table.beta else "none",
+        packed=packable(policy, prompt + recipe.rollout.max_tokens),
     )

@@ -16,6 +16,8 @@ from thinksmith.engines.remote.dialects.piece import (
     Said,
     Turn,
     error_of,
+    items,
+    logprobs_of,
     table,
     text_of,
     whole,
@@ -84,8 +86,10 @@ class ChatReader:
         self._tools: dict[int, dict[str, Any]] = {}
 
     def feed(self, event: Mapping[str, Any]) -> list[Piece]:
-        self._usage = table(event.get("usage")) or self._usage
-        self._timings = table(event.get("timings")) or self._timings
+        if usage := event.get("usage"):
+            self._usage = table(usage) or self._usage
+        if timings := event.get("timings"):
+            self._timings = table(timings) or self._timings
         choices = event.get("choices")
         if not isinstance(choices, list):
             if choices is None and (self._usage or event.get("object") or event.get("id")):
@@ -97,7 +101,8 @@ class ChatReader:
             if choice.get("index") not in (0, None):
                 continue  # nobody asked for several
             pieces += self._text(choice)
-            self._note_logprobs(choice)
+            if told := table(choice.get("logprobs")):
+                self._logprobs += logprobs_of(told.get("content")) + logprobs_of(told.get("token_logprobs"))
             reason = choice.get("finish_reason")
             if isinstance(reason, str) and reason:
                 self._reason = reason
@@ -107,21 +112,22 @@ class ChatReader:
         message = table(choice.get("delta")) or table(choice.get("message"))
         pieces: list[Piece] = []
         for field in FIELDS:
-            if text := text_of(message.get(field)):
+            if (value := message.get(field)) and (text := text_of(value)):
                 pieces += self.turn.think(text, field)
                 break
         content = message.get("content", choice.get("text"))
-        for part in content if isinstance(content, list) else [content]:
+        for part in content if isinstance(content, list) else [content] if content else []:
             if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
                 pieces += self.turn.think(text_of(part), "content")
             else:
                 pieces += self.turn.say(text_of(part))
-        self._note_tools(message.get("tool_calls"))
+        if calls := message.get("tool_calls"):
+            self._note_tools(calls)
         return pieces
 
     def _note_tools(self, calls: object) -> None:
         """Tool calls come whole, or as fragments by their index; ids may repeat."""
-        for place, each in enumerate(calls if isinstance(calls, list) else []):
+        for place, each in enumerate(items(calls)):
             each = table(each)
             index = whole(each.get("index"))
             kept = self._tools.setdefault(place if index is None else index, {"id": "", "name": "", "arguments": ""})
@@ -129,12 +135,6 @@ class ChatReader:
             kept["id"] = kept["id"] or text_of(each.get("id"))
             kept["name"] = kept["name"] or text_of(function.get("name"))
             kept["arguments"] += text_of(function.get("arguments"))
-
-    def _note_logprobs(self, choice: Mapping[str, Any]) -> None:
-        told = table(choice.get("logprobs"))
-        values: list[Any] = [table(each).get("logprob") for each in told.get("content") or []]
-        values += told.get("token_logprobs") or []
-        self._logprobs += [float(value) for value in values if isinstance(value, (int, float))]
 
     def finish(self) -> Said:
         usage, details = self._usage, table(self._usage.get("completion_tokens_details"))

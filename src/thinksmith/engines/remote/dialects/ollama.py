@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from thinksmith.engines.remote.dialects.history import messages_of
-from thinksmith.engines.remote.dialects.piece import FINISHES, Ask, Call, Said, Turn, table, text_of, whole
+from thinksmith.engines.remote.dialects.piece import (
+    FINISHES,
+    Ask,
+    Call,
+    Said,
+    Turn,
+    items,
+    logprobs_of,
+    table,
+    text_of,
+    whole,
+)
 from thinksmith.engines.remote.dialects.switches import switches
 from thinksmith.engines.remote.wire.faults import Garbled
 from thinksmith.records import Sampling
@@ -66,10 +77,8 @@ class OllamaReader:
             return []  # a second end
         pieces = self.turn.think(text_of(message.get("thinking", event.get("thinking"))), "thinking")
         pieces += self.turn.say(text_of(message.get("content", event.get("response"))))
-        for each in event.get("logprobs") or []:
-            value = table(each).get("logprob")
-            self._logprobs += [float(value)] if isinstance(value, (int, float)) else []
-        for each in message.get("tool_calls") or []:
+        self._logprobs += logprobs_of(event.get("logprobs"))
+        for each in items(message.get("tool_calls")):
             function = table(table(each).get("function"))
             self._tools.append({"id": text_of(table(each).get("id")), **function})
         if event.get("done") is True:

@@ -13,7 +13,7 @@ from thinksmith.engines.remote.names import Endpoint
 from thinksmith.engines.remote.wire.events import Framing
 from thinksmith.engines.remote.wire.faults import told
 from thinksmith.records import Finish, Message, Sampling, ThinkingStatus
-from thinksmith.thinking import Part, Piece, Splitter, Tags, split
+from thinksmith.thinking import REPLACEMENT, Part, Piece, Splitter, Tags, split
 
 CHARACTERS_A_TOKEN = 3.5
 """Where nobody counts: English prose has about four in the tokenizers of Qwen and Llama, mathematics about three."""
@@ -105,11 +105,13 @@ class Turn:
         self._tags, self._opened, self._before = tags, opened, before
         self._splitter = Splitter(tags, opened)
         self._splitter.feed(before)
-        inside = split(before, tags, opened).status == "truncated"
-        self._inside = opened if not before.strip() else inside
-        self._past = bool(before.strip()) and not inside
+        self._inside, self._past = opened, False
+        if before.strip():
+            self._inside = split(before, tags, opened).status == "truncated"
+            self._past = not self._inside
         self._text: list[str] = []
         self._late: list[str] = []
+        self._half = ""
         self._in_field = self._answered = False
         self.pieces: dict[Part, int] = {"thinking": 0, "answer": 0}
         self._characters: dict[Part, int] = {"thinking": 0, "answer": 0}
@@ -129,6 +131,7 @@ class Turn:
 
     def think(self, text: str, field: str) -> list[Piece]:
         """Text of the thinking, from a field."""
+        text = self._characters_of(text)
         if not text:
             return []
         if self._past:
@@ -145,6 +148,7 @@ class Turn:
 
     def say(self, text: str) -> list[Piece]:
         """Text of the content, in which a thinking may stand between tags."""
+        text = self._characters_of(text)
         if not text:
             return []
         if self._in_field:
@@ -159,7 +163,8 @@ class Turn:
         """What was held back, and the whole text. `more`: something else follows the thinking, such as a tool call."""
         if self._in_field and not self._answered and more:
             self._feed(f"\n{self._tags.end}")
-        rest = self._seen(self._splitter.finish())
+        begun = self._feed(REPLACEMENT) if self._half else []
+        rest = begun + self._seen(self._splitter.finish())
         text = "".join(self._text)
         if self._late:
             parts = split(text, self._tags, self._inside)
@@ -169,6 +174,15 @@ class Turn:
         if not self.field and self._tags.end in text:
             self.field = "tags"
         return rest, text
+
+    def _characters_of(self, text: str) -> str:
+        """Whole characters: JSON may write one as two halves (\\ud83d\\ude42), which may come in two events."""
+        if not self._half and text.isascii():
+            return text
+        text, self._half = self._half + text, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def _feed(self, text: str) -> list[Piece]:
         self._text.append(text)
@@ -259,6 +273,17 @@ def whole(value: object) -> int | None:
 def table(value: object) -> Mapping[str, Any]:
     """A JSON object, or an empty one."""
     return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[Any]:
+    """A JSON array, or an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def logprobs_of(values: object) -> list[float]:
+    """Of an array of numbers, or of objects that have a `logprob`; what is neither is left out."""
+    found = [each.get("logprob") if isinstance(each, dict) else each for each in items(values)]
+    return [float(value) for value in found if isinstance(value, (int, float)) and -1e9 < value < 1e9]
 
 
 def text_of(value: object) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from thinksmith.engines.remote.dialects.history import messages_of
-from thinksmith.engines.remote.dialects.piece import FINISHES, Ask, Call, Said, Turn, table, text_of, whole
+from thinksmith.engines.remote.dialects.piece import FINISHES, Ask, Call, Said, Turn, items, table, text_of, whole
 from thinksmith.engines.remote.dialects.switches import switches
 from thinksmith.engines.remote.wire.faults import Failed, told
 from thinksmith.thinking import Piece, Tags
@@ -64,7 +64,7 @@ class ResponsesReader:
             return []  # a second end
         self._whole = event
         pieces: list[Piece] = []
-        for item in event.get("output") or [] if not self._streamed else []:
+        for item in items(event.get("output")) if not self._streamed else []:
             item = table(item)
             if item.get("type") == "reasoning":
                 pieces += self.turn.think(text_of(item.get("content")) or text_of(item.get("summary")), "reasoning")
@@ -78,7 +78,7 @@ class ResponsesReader:
         reason = text_of(table(whole_response.get("incomplete_details")).get("reason"))
         finish = "error" if status in ("failed", "cancelled") else FINISHES.get(reason, "stop")
         error = text_of(table(whole_response.get("error")).get("message")) or reason or status
-        items = [table(item) for item in whole_response.get("output") or []]
+        output = [table(item) for item in items(whole_response.get("output"))]
         return self.turn.said(
             finish,
             total=whole(usage.get("output_tokens")),
@@ -89,7 +89,7 @@ class ResponsesReader:
             ended=bool(whole_response),
             tool_calls=tuple(
                 {"id": item.get("call_id", ""), "name": item.get("name", ""), "arguments": item.get("arguments", "")}
-                for item in items
+                for item in output
                 if item.get("type") == "function_call"
             ),
         )

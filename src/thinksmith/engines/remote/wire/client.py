@@ -8,11 +8,11 @@ into the chain of an exception.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
@@ -21,7 +21,8 @@ import httpx
 
 from thinksmith import __version__
 from thinksmith.engines.remote.wire.breaker import Breaker
-from thinksmith.engines.remote.wire.events import MOST_EVENT, MOST_WHOLE, Data, Decoder, Framing, decoder
+from thinksmith.engines.remote.wire.connections import Connections
+from thinksmith.engines.remote.wire.events import MOST_WHOLE, Data, Decoder, Framing, decoder
 from thinksmith.engines.remote.wire.faults import (
     Broken,
     Busy,
@@ -41,6 +42,10 @@ _BUSY = frozenset({408, 409, 425, 429, 503, 529})
 _BUSY_WORDS = re.compile(r"rate.?limit|overload|too many|capacity|busy|quota|try again|loading model", re.IGNORECASE)
 _DENIED_WORDS = re.compile(r"api.?key|unauthori|authentication|permission", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_DEEPEST = 8
+"""Levels of an error's body that are looked through for its text."""
+_AFTER_THE_END = 0.05
+"""Seconds that an answer which has said that it is complete may take to end."""
 _CONTENT = {"json": "application/json", "sse": "text/event-stream", "ndjson": "application/x-ndjson"}
 
 
@@ -82,16 +87,17 @@ class Client:
         seed: int | None = None,
     ) -> None:
         self._base, self._key_variable = base, key_variable
-        self._authorization = {"Authorization": f"Bearer {key}"} if key else {}
+        self._headers = {"User-Agent": f"thinksmith/{__version__}", "Accept-Encoding": "gzip, identity"}
+        self._headers |= {"Authorization": f"Bearer {key}"} if key else {}
+        self._urls: dict[str, httpx.URL] = {}
         self._secrets = (key,) if key else ()
         self._patience = patience or Patience()
         self._retries = retries or Retries()
         self._random = Random(seed)
         self._pace = Pace(start, most)
         self._breaker = Breaker(base)
-        self._http: httpx.AsyncClient | None = None
+        self._open: Connections | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._most = most
         self._reached = False
 
     def __repr__(self) -> str:
@@ -104,9 +110,9 @@ class Client:
 
     async def aclose(self) -> None:
         """Close what is open. Running calls fail."""
-        http, self._http = self._http, None
-        if http is not None and self._loop is asyncio.get_running_loop():
-            await http.aclose()
+        connections, self._open = self._open, None
+        if connections is not None and self._loop is asyncio.get_running_loop():
+            await connections.aclose()
 
     async def get(self, path: str) -> Data:
         """The JSON object at a path, in one try. Raises Fault."""
@@ -186,74 +192,107 @@ class Client:
     async def _answer(
         self, method: str, path: str, body: Mapping[str, Any] | None, framing: Framing, progress: Progress
     ) -> AsyncGenerator[Data]:
-        http = self._client()
-        headers = {"Accept": f"{_CONTENT[framing]}, application/json", **self._authorization}
-        request = http.build_request(method, self._base + path, json=body, headers=headers)
-        fault: Fault
+        with self._connections().one() as http:
+            response = await self._response(http, method, path, body, framing)
+            try:
+                decoding = await self._decoding(response, framing)
+                async with aclosing(self._events(response, decoding)) as events:
+                    async for data in events:
+                        self._look(data)
+                        yield data
+                progress.ended = decoding.ended
+            except httpx.TransportError as error:
+                fault = self._transport(error, open=True)
+                raise fault from None
+            except httpx.DecodingError:
+                raise Garbled(f"{self._base}: what came cannot be unpacked") from None
+            finally:
+                await response.aclose()
+
+    async def _response(
+        self, http: httpx.AsyncClient, method: str, path: str, body: Mapping[str, Any] | None, framing: Framing
+    ) -> httpx.Response:
+        """Status and headers."""
+        if path not in self._urls:
+            self._urls[path] = httpx.URL(self._base + path)
+        headers = self._headers | {"Accept": f"{_CONTENT[framing]}, application/json"}
+        content = None
+        if body is not None:  # half a surrogate pair, which UTF-8 cannot carry, goes as "?"
+            headers["Content-Type"] = "application/json"
+            content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        request = httpx.Request(method, self._urls[path], content=content, headers=headers)
         try:
             async with asyncio.timeout(self._patience.first + self._patience.connect):
-                response = await self._send(http, request)
+                return await self._send(http, request)
         except TimeoutError:
             raise TimedOut(f"{self._base}: no answer within {self._patience.first:g} s") from None
         except httpx.TransportError as error:
             fault = self._transport(error)
             raise fault from None
-        try:
-            await self._check(response)
-            kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
-            decoding, chunks = await self._decoding(response, kind, framing)
-            async for data in _events(decoding, chunks):
-                self._look(data)
-                yield data
-            progress.ended = decoding.ended
-        except httpx.TransportError as error:
-            fault = self._transport(error, open=True)
-            raise fault from None
-        except httpx.DecodingError:
-            raise Garbled(f"{self._base}: what came cannot be unpacked") from None
-        finally:
-            await response.aclose()
 
     async def _send(self, http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
         """A connection from the pool may have been closed meanwhile; that costs a second request and no failure."""
         try:
             return await http.send(request, stream=True)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            fresh = http.build_request(
-                request.method, request.url, content=request.content, headers={**request.headers, "Connection": "close"}
-            )
+            headers = {**request.headers, "Connection": "close"}
+            fresh = httpx.Request(request.method, request.url, content=request.content, headers=headers)
             return await http.send(fresh, stream=True)
 
-    async def _decoding(
-        self, response: httpx.Response, kind: str, framing: Framing
-    ) -> tuple[Decoder, AsyncIterator[bytes]]:
-        """How to read it: as asked, unless its type says otherwise and can be read too."""
-        chunks = response.aiter_bytes()
+    async def _decoding(self, response: httpx.Response, framing: Framing) -> Decoder:
+        """How to read it: as asked, unless its type says otherwise and can be read too. Raises what a status means."""
+        status, kind = response.status_code, response.headers.get("content-type", "").split(";")[0].strip().lower()
+        if response.is_redirect:
+            to = told(response.headers.get("location", "nowhere"), self._secrets)
+            raise Refused(f"{self._base} redirects to {to}: write that address, if you trust it", status=status)
+        if status != 200:
+            self._raise(status, self._said(await self._beginning(response)), asked_wait(response.headers))
         if kind in ("text/html", "application/xhtml+xml"):
-            raise Garbled(f"{self._base} sends a web page{await _title(response)}: is this the address of the API?")
+            title = _TITLE.search(await self._beginning(response))
+            shown = f" ({told(title[1].decode(errors='replace'), self._secrets)!r})" if title else ""
+            raise Garbled(f"{self._base} sends a web page{shown}: is this the address of the API?")
         if kind == "text/event-stream":
             framing = "sse"
         elif kind in ("application/x-ndjson", "application/jsonl", "application/jsonlines"):
             framing = "ndjson"
         elif kind == "application/json" and framing == "sse":
             framing = "json"  # a server that does not stream
-        return decoder(framing), chunks
+        return decoder(framing)
 
-    async def _check(self, response: httpx.Response) -> None:
-        """Raises what a status means."""
-        status = response.status_code
-        if status == 200:
-            return
-        if response.is_redirect:
-            to = told(response.headers.get("location", "nowhere"), self._secrets)
-            raise Refused(f"{self._base} redirects to {to}: write that address, if you trust it", status=status)
-        body = await _beginning(response)
-        self._raise(status, self._said(body), asked_wait(response.headers))
+    async def _events(self, response: httpx.Response, decoding: Decoder) -> AsyncGenerator[Data]:
+        """Of a body. Its first byte may take longer than those behind it: headers come before a prompt is computed."""
+        chunks, size, patience = response.aiter_bytes(), 0, self._patience.first
+        while chunk := await self._next(chunks, patience):
+            size, patience = size + len(chunk), self._patience.between
+            if size > MOST_WHOLE:
+                raise Garbled(f"{self._base}: the answer is longer than {MOST_WHOLE:,} bytes")
+            for data in decoding.feed(chunk):
+                yield data
+            if decoding.ended:
+                with suppress(httpx.HTTPError, TimedOut):  # an end that is read too leaves the connection for others
+                    while size < MOST_WHOLE and (chunk := await self._next(chunks, _AFTER_THE_END)):
+                        size += len(chunk)
+                return
+        for data in decoding.finish():
+            yield data
+
+    async def _next(self, chunks: AsyncIterator[bytes], patience: float) -> bytes:
+        """The next bytes; none at the end."""
+        try:
+            async with asyncio.timeout(patience):
+                return await anext(chunks, b"")
+        except TimeoutError:
+            raise TimedOut(f"{self._base}: nothing came for {patience:g} s") from None
+
+    async def _beginning(self, response: httpx.Response) -> bytes:
+        """As much of an error's body as one may want to read."""
+        found, chunks = b"", response.aiter_bytes()
+        while len(found) < 2**16 and (chunk := await self._next(chunks, self._patience.between)):
+            found += chunk
+        return found
 
     def _said(self, body: bytes) -> str:
         """What an error's body says, whatever its form."""
-        import json
-
         try:
             found = json.loads(body)
         except (ValueError, RecursionError):
@@ -291,22 +330,16 @@ class Client:
             return Unreachable(f"nothing answers at {self._base} ({said}): is the server running?")
         return Broken(f"{self._base} cut the connection{' in the middle' if open else ''} ({said})")
 
-    def _client(self) -> httpx.AsyncClient:
-        """One per event loop: connections belong to theirs, and die with it."""
+    def _connections(self) -> Connections:
+        """Those of the running event loop."""
         loop = asyncio.get_running_loop()
-        if self._http is None or self._loop is not loop:
+        if self._open is None or self._loop is not loop:
             if self._loop is not None and self._loop is not loop:
                 self._pace.forget()
             self._loop = loop
-            near = bool(re.match(r"http://(127\.|localhost[:/]|localhost$|\[::1\])", self._base))
-            self._http = httpx.AsyncClient(
-                timeout=httpx.Timeout(self._patience.between, connect=self._patience.connect, pool=None),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._most, keepalive_expiry=15),
-                trust_env=not near,  # no proxy between us and ourselves
-                verify=ssl.create_default_context() if self._base.startswith("https") else False,
-                headers={"User-Agent": f"thinksmith/{__version__}", "Accept-Encoding": "gzip, identity"},
-            )
-        return self._http
+            patience = self._patience
+            self._open = Connections(self._base, patience.connect, max(patience.first, patience.between))
+        return self._open
 
 
 @dataclass(slots=True)
@@ -317,40 +350,13 @@ class Progress:
     ended: bool = False
 
 
-async def _events(decoding: Decoder, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Data]:
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > MOST_WHOLE:
-            raise Garbled(f"the answer is longer than {MOST_WHOLE:,} bytes")
-        for data in decoding.feed(chunk):
-            yield data
-        if decoding.ended:
-            return
-    for data in decoding.finish():
-        yield data
-
-
-async def _beginning(response: httpx.Response) -> bytes:
-    """As much of an error's body as one may want to read."""
-    found = b""
-    async for chunk in response.aiter_bytes():
-        found += chunk
-        if len(found) > min(2**16, MOST_EVENT):
-            break
-    return found
-
-
-async def _title(response: httpx.Response) -> str:
-    match = _TITLE.search(await _beginning(response))
-    return f" ({told(match[1].decode(errors='replace'))!r})" if match else ""
-
-
 def _message(found: Any) -> str:
     """The text in `{"error": {"message": …}}`, `{"error": …}`, `{"message": …}`, `{"detail": …}`."""
-    for key in ("error", "message", "detail", "msg"):
-        if isinstance(found, dict) and found.get(key):
-            return _message(found[key])
-    if isinstance(found, list) and found:
-        return _message(found[0])
+    for _ in range(_DEEPEST):
+        inner = [found[0]] if isinstance(found, list) and found else []
+        if isinstance(found, dict):
+            inner = [found[key] for key in ("error", "message", "detail", "msg") if found.get(key)]
+        if not inner:
+            break
+        found = inner[0]
     return str(found) if not isinstance(found, dict) else (" ".join(f"{k}: {v}" for k, v in found.items()))[:400]

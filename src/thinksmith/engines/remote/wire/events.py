@@ -16,6 +16,8 @@ from thinksmith.engines.remote.wire.faults import Garbled, told
 
 Framing = Literal["json", "sse", "ndjson"]
 Data = dict[str, Any]
+_MARK = b"\xef\xbb\xbf"
+"""A byte order mark, with which some begin their UTF-8."""
 
 MOST_EVENT = 16 * 2**20
 """Bytes of one event; a token with its alternatives is a kilobyte."""
@@ -106,7 +108,7 @@ class Stream:
 
     def _line(self, line: bytes) -> Iterator[Data]:
         if self._first:
-            line, self._first = line.removeprefix(b"\xef\xbb\xbf"), False
+            line, self._first = line.removeprefix(_MARK), False
         if not line:
             yield from self._event()
         elif line.startswith(b"data:"):
@@ -171,7 +173,7 @@ def _complete(data: bytes) -> bool:
 
 def _object(text: bytes) -> Data:
     try:
-        found = json.loads(text)
+        found = json.loads(text.removeprefix(_MARK).decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         raise Garbled(f"what came is no JSON: {told(text[:80].decode(errors='replace'))!r}") from None
     if not isinstance(found, dict):
