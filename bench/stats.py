@@ -37,6 +37,7 @@ from scipy.special import betaincinv, expit, logit, roots_jacobi
 
 from _result import finish
 from thinksmith.evaluate.at_k import all_P, majority, pass_P
+from thinksmith.evaluate.measures import trials_in
 from thinksmith.evaluate.power import detectable
 from thinksmith.evaluate.resample import bootstrap, bootstrap_difference
 from thinksmith.evaluate.significance import sign_flip_p
@@ -63,7 +64,7 @@ FIFTH = 0.2  # of the problems, of which a model is certain
 WRONG = (0.5, 0.3, 0.2)  # how failures part: a common wrong answer, a rarer one, no answer
 PROBLEMS = (30, 100, 1000)
 TRIES = (1, 4, 16)
-RESAMPLED_TO = 100  # problems: with more the bootstraps agree with the formulas
+RESAMPLED_TO = 100  # problems: with more the bootstraps agree with the formulas, and 32 votes take long
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,7 @@ def coverage(measure: str, cell: Cell, sets: int, resampled: int) -> dict[str, A
     resampled = resampled if cell.problems <= RESAMPLED_TO else 0
     for number in range(sets):
         value_P = values(measure, attempts(random, cell), cell)
-        several = cell.n if measure == "accuracy" else (cell.n if cell.n > cell.k else 1)
-        found = share(value_P, several * cell.problems)
+        found = share(value_P, trials_in(value_P, np.full(cell.problems, cell.n)))
         held += found.low <= true <= found.high
         if number < resampled:
             for method in by_bootstrap:
@@ -275,7 +275,7 @@ def settings(quick: bool) -> dict[str, list[Cell]]:
         # k of k attempts (each problem is a yes or no), and k of twice as many
         "pass@k": [Cell(p, n * k, k, d) for p, k, d in some for n in (1, 2)],
         "pass^k": [Cell(p, 2 * k, k, d) for p, k, d in some],
-        "maj@k": [Cell(p, n * k, k, d) for p, k, d in some for n in (1, 2)],
+        "maj@k": [Cell(p, n * k, k, d) for p, k, d in some for n in (1, 2) if n * k <= 16 or p <= RESAMPLED_TO],
         "pairs": [Cell(p, k, k, d) for p, k, d in grid],
         "power": [Cell(p, 1, 1, "even") for p in problems if p > 30],
     }

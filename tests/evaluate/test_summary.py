@@ -150,3 +150,15 @@ def test_seeds_put_together_are_one_evaluation():
     assert said == [expected.answers[at] for at in expected.answer_N]
     assert both.problems == expected.problems
     assert spread([0.5, 0.7]) == pytest.approx(0.1 * math.sqrt(2))
+
+
+def test_the_quarters_are_quarters():
+    quarters = by.by_length(
+        figures_of([attempt(n, 0, "correct" if n < 25 else "wrong", thinking=n) for n in range(100)])
+    )
+    assert {label: (value.attempts, value.mean) for label, value in quarters.items()} == {
+        "0 to 24 tokens": (25, 1),
+        "25 to 49 tokens": (25, 0),
+        "50 to 74 tokens": (25, 0),
+        "75 to 99 tokens": (25, 0),
+    }

@@ -69,6 +69,13 @@ def test_samples_have_draws_of_their_own():
     assert engine.asked == list(range(12))
 
 
+def test_the_last_wave_is_not_longer_than_what_is_left():
+    engine = Answers(["8"] * 7)
+    outcome = asyncio.run(race(Sampling(), most=7, step=3)(PROBLEM, engine))
+    assert sorted(engine.asked) == list(range(7))
+    assert len(outcome.traces) == 7
+
+
 def test_gold_that_cannot_be_used_costs_one_draw():
     engine = Answers(["8"] * 8)
     outcome = asyncio.run(race(Sampling())(Problem("p", "?", "no number at all"), engine))

@@ -56,6 +56,18 @@ def test_the_feedback_does_not_depend_on_the_gold_answer(kind, data):
     assert all(len(texts) == 1 for texts in told.values())
 
 
+def test_not_even_the_shape_of_the_gold_answer_is_told():
+    """Of a puzzle's text more is taken as the answer where the gold answer has several lines."""
+    trace = Trace("", "Answer: 3 4\n5 6")
+    told = set()
+    for gold in ("1 2", "1 2\n3 4"):
+        problem = Problem("p", "?", gold, "gym", {"rule": "rows"})
+        verdict = verify(problem, trace)
+        assert verdict.status == "wrong"
+        told.add(feedback(problem, trace, verdict))
+    assert len(told) == 1
+
+
 SECRETS = {
     "number": "987654",
     "math": r"\{987654, 12\}",

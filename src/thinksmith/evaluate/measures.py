@@ -70,11 +70,15 @@ def measures(figures: Figures, ks: Sequence[int], *, class_N: Ints | None = None
             voted = majority(place_P[problem_N[among]], class_N[kept][among], score_N[among], k)
             values[f"maj@{k}"] = (voted.value_P, voted.error)
         for name, (value_P, error) in values.items():
-            # With k = n a value is one trial; with more attempts it is a mean of several.
-            attempts = int(some_n.sum()) if name.startswith("avg") or bool((some_n > k).any()) else len(some_n)
-            interval = share(value_P, attempts)
+            interval = share(value_P, trials_in(value_P, some_n))
             found.append(AtK(name, k, interval, bootstrap(value_P), int((~enough).sum()), error))
     return found
+
+
+def trials_in(value_P: Floats, n_P: Ints) -> int:
+    """How many attempts `share` may take the values for: each value is one yes or no where all are (k = n, without
+    ties in a vote), else a mean over several of its problem's attempts."""
+    return int(n_P.sum()) if bool(((value_P > 0) & (value_P < 1)).any()) else len(value_P)
 
 
 def answer_classes(figures: Figures) -> Ints:

@@ -1,5 +1,5 @@
-"""The connections to one endpoint, in groups: for each request httpx looks through all connections of a client, so with
-hundreds of them the looking costs more than the request. A client of ours has a few, and there are several.
+"""The connections to one endpoint, each with an httpx client of its own: for every request a client looks through all
+its connections, so that with hundreds of them the looking costs more than the request.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import httpx
 
-GROUP = 8
-"""Requests that share a client."""
 _HERE = re.compile(r"http://(127\.|localhost[:/]|localhost$|\[::1\])")
+_IDLE = 15.0
+"""Seconds after which a connection that nobody used is not used again."""
 
 
 class Connections:
@@ -26,30 +26,26 @@ class Connections:
         self._timeout = httpx.Timeout(silence, connect=connect, pool=None)
         self._near = bool(_HERE.match(base))
         self._tls = ssl.create_default_context() if base.startswith("https") else False
-        self._clients: list[httpx.AsyncClient] = []
-        self._running: list[int] = []
+        self._idle: list[httpx.AsyncClient] = []
 
     @contextmanager
     def one(self) -> Iterator[httpx.AsyncClient]:
-        """A client with room, for one request: the first, so that few connections are open where few are needed."""
-        at = next((at for at, running in enumerate(self._running) if running < GROUP), len(self._clients))
-        if at == len(self._clients):
-            self._clients.append(self._new())
-            self._running.append(0)
-        self._running[at] += 1
+        """For one request: that which was used last, so that few stay open where few are needed."""
+        client = self._idle.pop() if self._idle else self._new()
         try:
-            yield self._clients[at]
+            yield client
         finally:
-            self._running[at] -= 1
+            self._idle.append(client)
 
     def _new(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             timeout=self._timeout,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=GROUP, keepalive_expiry=15),
+            limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=_IDLE),
             trust_env=not self._near,  # no proxy between us and ourselves
             verify=self._tls,
         )
 
     async def aclose(self) -> None:
-        for client in self._clients:
-            await client.aclose()
+        """Close those that are idle; others close when their request is over."""
+        while self._idle:
+            await self._idle.pop().aclose()
