@@ -85,9 +85,12 @@ class Chaos:
     upstream: tuple[str, int] | None = None
     """A real server: what it answers is passed on, or broken as the script says."""
 
+    def play(self, script: Iterable[str]) -> None:
+        """Another script, from the next request on."""
+        self._script, self._next = list(script), 0
+
     def __enter__(self) -> Chaos:
-        self._script = list(self.script)
-        self._next = 0
+        self.play(self.script)
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self._thread.start()
@@ -188,8 +191,14 @@ class Chaos:
         return {"tokens": list(map(ord, prompt))} if path == "/tokenize" else {"prompt": prompt}
 
     async def _answer(self, link: Link, answer: Answer, fault: str) -> bool:
-        if fault.startswith(("cut_in", "cut_be", "reset_")):
+        if fault.startswith(("cut_in", "cut_be", "cut_at_", "reset_")):
             return await self._cut(link, answer, fault)
+        if fault == "late":  # the headers at once, the first event after a while
+            await link.send(answer.head(), chunked=not answer.plain)
+            await asyncio.sleep(self.hang)
+            await link.send(b"".join(answer.framed()))
+            await link.end()
+            return True
         if fault.startswith("http_"):
             return await self._refusal(link, fault)
         if fault in ("silent", "silent_in_middle"):
@@ -234,6 +243,8 @@ class Chaos:
         else:
             await link.send(head, chunked=not answer.plain)
             wide = next((at for at in range(len(whole) // 3, len(whole)) if whole[at] >= 0xC0), len(whole) // 2)
+            if where.startswith("at_"):  # cut_at_7: after seven events
+                where, wide = "in_character", sum(map(len, chunks[: int(where[3:])])) - 1
             upto = {
                 "before_events": 0,
                 "in_event": len(whole) // 2,

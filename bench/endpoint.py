@@ -3,9 +3,10 @@ streams.
 
 256 streams at once against an echo server in another process, which answers each with 20 events: the engine, with
 everything it does (retries, pace, splitting, records), and httpx that reads the same bytes and does nothing with
-them, in turns. Then the first token of one stream at a time; the memory over 20,000 requests; and 2,000 requests to a
-server that breaks two thirds of them in one of 26 ways, in three APIs, streamed and not, each of which must end in
-exactly the right trace.
+them, in turns; and httpx with one request at a time, on one connection: what a request costs it at least. Then the
+first token of one stream at a time; the memory over 20,000 requests; and 2,000 requests to a server that breaks two
+thirds of them in one of 32 ways, in the APIs of six kinds of servers, streamed and not, each of which must end in
+exactly the right trace, told as it came.
 
     python bench/endpoint.py [--quick]
 """
@@ -18,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from thinksmith.errors import UserError
 from thinksmith.records import Request, Sampling
 
 AT_ONCE = 256
+CHAOTIC = ("endpoint", "vllm", "sglang", "llamacpp", "ollama", "responses")
 GOALS = {
     "throughput_over_httpx": 0.7,
     "core_ms_a_request": 1.0,
@@ -78,7 +80,7 @@ async def by_engine(engine: RemoteEngine, count: int) -> None:
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
 
 
-async def by_httpx(client: httpx.AsyncClient, base: str, count: int) -> None:
+async def by_httpx(client: httpx.AsyncClient, base: str, count: int, at_once: int = AT_ONCE) -> None:
     """The same bytes, read and thrown away."""
     left = iter(range(count))
     body = {
@@ -94,7 +96,7 @@ async def by_httpx(client: httpx.AsyncClient, base: str, count: int) -> None:
                 async for _ in response.aiter_raw():
                     pass
 
-    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(worker() for _ in range(at_once)))
 
 
 def resident_mb() -> float:
@@ -105,30 +107,37 @@ def resident_mb() -> float:
     return 0.0
 
 
+async def timed(running: Awaitable[None], count: int) -> tuple[float, float]:
+    """Requests a second, and milliseconds of a core that this process spent on each."""
+    began, spent = time.perf_counter(), time.process_time()
+    await running
+    return count / (time.perf_counter() - began), (time.process_time() - spent) / count * 1e3
+
+
 async def speeds(base: str, count: int, rounds: int, many: int) -> dict[str, float]:
     engine = RemoteEngine(endpoint(f"vllm/m@{base}", {}), start=AT_ONCE)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=AT_ONCE)
     client = httpx.AsyncClient(timeout=60, limits=limits, trust_env=False)
     await by_engine(engine, count)
     await by_httpx(client, base, count)
-    ours, bare, core = [], [], []
+    found: dict[str, list[tuple[float, float]]] = {"engine": [], "httpx": [], "one": []}
     for _ in range(rounds):
-        began, spent = time.perf_counter(), time.process_time()
-        await by_engine(engine, count)
-        ours.append(count / (time.perf_counter() - began))
-        core.append((time.process_time() - spent) / count * 1e3)
-        began = time.perf_counter()
-        await by_httpx(client, base, count)
-        bare.append(count / (time.perf_counter() - began))
-    ratios = [one / other for one, other in zip(ours, bare, strict=True)]
+        found["engine"].append(await timed(by_engine(engine, count), count))
+        found["httpx"].append(await timed(by_httpx(client, base, count), count))
+        found["one"].append(await timed(by_httpx(client, base, count // 4, 1), count // 4))
+    ratios = [ours / bare for (ours, _), (bare, _) in zip(found["engine"], found["httpx"], strict=True)]
+    speed = {name: statistics.median(rate for rate, _ in runs) for name, runs in found.items()}
+    core = {name: statistics.median(spent for _, spent in runs) for name, runs in found.items()}
     first = await first_tokens(engine, client, base, 50 * rounds)
     before = resident_mb()
     await by_engine(engine, many)
     figures = {
-        "requests_a_second": round(statistics.median(ours), 1),
-        "httpx_a_second": round(statistics.median(bare), 1),
+        "requests_a_second": round(speed["engine"], 1),
+        "httpx_a_second": round(speed["httpx"], 1),
         "throughput_over_httpx": round(statistics.median(ratios), 3),
-        "core_ms_a_request": round(statistics.median(core), 3),
+        "core_ms_a_request": round(core["engine"], 3),
+        "httpx_core_ms_a_request": round(core["httpx"], 3),
+        "httpx_core_ms_one_at_a_time": round(core["one"], 3),
         "first_token_overhead_ms": round(first, 3),
         "requests_for_memory": many,
         "growth_mb": round(resident_mb() - before, 2),
@@ -165,7 +174,7 @@ async def first_tokens(engine: RemoteEngine, client: httpx.AsyncClient, base: st
 def chaos(count: int, seed: int = 0) -> dict[str, Any]:
     """Requests over a server that breaks them; a trace is right or it is an error, and comes within a minute."""
     random = Random(seed)
-    kinds = [(kind, streamed) for kind in ("endpoint", "vllm", "ollama", "responses") for streamed in (True, False)]
+    kinds = [(kind, streamed) for kind in CHAOTIC for streamed in (True, False)]
     found = {"right": 0, "wrong": 0, "told": 0, "hangs": 0}
     faults: dict[str, int] = {}
     for number, (kind, streamed) in enumerate(kinds):
@@ -188,16 +197,24 @@ async def _chaotic(server: Chaos, kind: str, streamed: bool, asked: Any, found: 
     )
 
     async def one(question: str) -> None:
+        seen = {"thinking": "", "answer": ""}
         try:
             async with asyncio.timeout(60):
-                (trace,) = await engine.sample(Request(messages=({"role": "user", "content": question},)))
+                async for delta in engine.stream(Request(messages=({"role": "user", "content": question},))):
+                    if delta.part == "reset":
+                        seen = {"thinking": "", "answer": ""}
+                    elif delta.part != "done":
+                        seen[delta.part] += delta.text
         except TimeoutError:
             found["hangs"] += 1
         except UserError:
             found["told"] += 1
         else:
-            right = (trace.thinking, trace.answer) == text_of(question) and trace.finish == "stop"
-            found["right" if right else "told" if trace.finish == "error" else "wrong"] += 1
+            trace = delta.trace
+            assert trace is not None
+            right = (trace.thinking, trace.answer) == tuple(seen.values()) == text_of(question)
+            refused = trace.finish == "error"
+            found["told" if refused else "right" if right and trace.finish == "stop" else "wrong"] += 1
 
     await asyncio.gather(*(one(question) for question in asked))
     await engine.aclose()
@@ -212,7 +229,8 @@ def main() -> None:
         figures |= asyncio.run(speeds(base, 500 if quick else 2000, 3 if quick else 9, 3000 if quick else 20_000))
     print(
         f"{figures['requests_a_second']:,.0f} requests/s, httpx alone {figures['httpx_a_second']:,.0f}"
-        f" ({figures['throughput_over_httpx']:.2f}); {figures['core_ms_a_request']:.2f} ms of a core each;"
+        f" ({figures['throughput_over_httpx']:.2f}); {figures['core_ms_a_request']:.2f} ms of a core each, httpx"
+        f" {figures['httpx_core_ms_a_request']:.2f}, {figures['httpx_core_ms_one_at_a_time']:.2f} one at a time;"
         f" first token {figures['first_token_overhead_ms']:+.2f} ms; {figures['growth_mb']:+.1f} MB",
         flush=True,
     )

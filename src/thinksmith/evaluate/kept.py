@@ -60,11 +60,14 @@ class Draws:
         self._identity = (KIND, name, info.name, info.weights_hash, dict(config))
         found = store.unfinished(KIND, config_hash(*self._identity))
         self._run = found.id if found else ""
-        self._others = (
-            runs_of(store, ("eval", KIND), info.name, info.weights_hash) if elsewhere and info.weights_hash else []
-        )
+        others = runs_of(store, ("eval", KIND), info.name, info.weights_hash) if elsewhere and info.weights_hash else []
+        # The evaluation itself holds nothing that it could ask for again.
+        self._others = [run for run in others if run not in (self._run, config.get("of"))]
+        self._stored = set[str]()
+        """Problems of which this process has stored draws; with an interrupted run, all may have some."""
+        self._resumed = bool(found)
         self._keeper: Keeper | None = None
-        self._known: dict[str, asyncio.Task[_Known]] = {}
+        self._known: dict[str, asyncio.Task[_Known] | _Known] = {}
         self._at_work: Counter[str] = Counter()
 
     @contextmanager
@@ -82,20 +85,25 @@ class Draws:
 
     async def sample(self, problem: Problem, request: Request) -> list[Trace]:
         known = await self._of(problem)
-        key = fingerprint(request)
+        key = fingerprint(request) if known.traces or self._keeping else ""
         found = [known.traces.get((key, index)) for index in range(request.n)]
         if all(found):
             return [trace for trace in found if trace]
         traces = await self.engine.sample(request)
         self.sampled += sum(trace.tokens for trace in traces)
-        await self._keep(problem, known, key, traces)
+        if self._keeping:
+            await self._keep(problem, known, key, traces)
         return traces
 
     async def _of(self, problem: Problem) -> _Known:
         """What is stored for the problem; read once, however many ask at the same time."""
         if problem.id not in self._known:
-            self._known[problem.id] = asyncio.create_task(asyncio.to_thread(self._read, problem))
-        return await asyncio.shield(self._known[problem.id])
+            somewhere = self._others or self._resumed or problem.id in self._stored
+            self._known[problem.id] = (
+                asyncio.create_task(asyncio.to_thread(self._read, problem)) if somewhere else _Known()
+            )
+        known = self._known[problem.id]
+        return known if isinstance(known, _Known) else await asyncio.shield(known)
 
     def _read(self, problem: Problem) -> _Known:
         known = _Known()
@@ -110,13 +118,14 @@ class Draws:
         """A failure is not kept: asked again, the model may well answer."""
         kept: list[tuple[int, int, Trace]] = []
         for index, trace in enumerate(traces):
-            if not self._keeping or trace.finish == "error" or (key, index) in known.traces:
+            if trace.finish == "error" or (key, index) in known.traces:
                 continue
             known.traces[key, index] = trace
             sample, known.number = known.number, known.number + 1
             kept.append((index, sample, trace))
         if not kept:
             return
+        self._stored.add(problem.id)
         judged = await _judged(problem, [trace for _, _, trace in kept])
         if self._keeper is None:
             self._run = self._run or self._store.start_run(*self._identity)

@@ -19,7 +19,7 @@ def runs_of(store: Store, kinds: Collection[str], model: str, weights_hash: str)
     query = select(column.id).where(
         column.kind.in_(list(kinds)), column.model == model, column.weights_hash == weights_hash
     )
-    with store._transaction() as connection:
+    with store.reading() as connection:
         return list(connection.scalars(query.order_by(column.started.desc(), column.id.desc())))
 
 
@@ -31,6 +31,6 @@ def attempts_at(store: Store, problem: Problem, run_ids: Sequence[str]) -> list[
         column.problem_id == problem.id,
         column.problem_hash == problem_row(problem)["hash"],
     )
-    with store._transaction() as connection:
+    with store.reading() as connection:
         numbers = list(connection.scalars(query.order_by(column.id)))
     return list(store.read(numbers))

@@ -117,6 +117,81 @@ def test_a_broken_stream_is_gone_on_with_where_the_server_can(kind: str, stream:
         assert len(raw) == (len(cuts) if stream else 1)  # a whole answer comes or does not, but for its reason
 
 
+@pytest.mark.parametrize("style", ["reasoning_content", "tags", "opened"])
+@pytest.mark.parametrize("kind", ["endpoint", "vllm", "llamacpp", "sglang", "ollama", "responses"])
+def test_wherever_a_stream_is_cut_the_whole_turn_comes_and_is_told(kind: str, style: str) -> None:
+    """After every event, and then again after another: in tags, between thinking and answer, before anything.
+
+    What a template opened (`opened`) is told as the answer until the server's own rendering shows that it is thinking.
+    """
+    with Chaos([""], style=style) as chaos:
+        engine = engine_of(chaos, kind)
+
+        async def all_of_them() -> None:
+            for number in range(36):
+                question = f"{number}?"
+                chaos.play([f"cut_at_{number}", f"cut_at_{(5 * number) % 31}", ""])
+                deltas, trace = await streamed(engine, request(question))
+                is_right(trace, question)
+                assert joined(deltas) == (trace.thinking, trace.answer), number
+
+        asyncio.run(all_of_them())
+
+
+def test_a_chat_is_gone_on_with_only_where_it_is_certain_where_the_turn_stands() -> None:
+    """SGLang has no raw completions of a conversation: text that may be thinking is asked for again, an answer not."""
+    with Chaos([""]) as chaos:
+        engine = engine_of(chaos, "sglang")
+        thinking, answer = text_of("Where?")
+        events = 1 + -(-len(thinking) // TOKEN)
+        for cut, lost in ((events - 2, True), (events, True), (events + -(-len(answer) // TOKEN) - 1, False)):
+            chaos.play([f"cut_at_{cut}", ""])
+            (trace,) = engine.sample_all([request("Where?")])[0]
+            is_right(trace, "Where?")
+            assert trace.usage is not None
+            assert (trace.usage.lost_tokens > 0) == lost
+            assert ("continue_final_message" in chaos.seen[-1].body) == (not lost)
+
+
+def test_a_budget_is_not_kept_in_a_text_that_nobody_tells_apart() -> None:
+    """Of a template that opens the thinking, a chat without a parser says nothing: cut at the budget, it looks like an
+    answer, and gone on with it would be put behind a closed thinking."""
+    with Chaos(style="opened") as chaos:
+        deltas, trace = asyncio.run(streamed(engine_of(chaos, "sglang"), request("word " * 50, max_thinking_tokens=9)))
+        is_right(trace, "word " * 50)
+        assert joined(deltas) == (trace.thinking, trace.answer)
+        assert trace.usage is not None
+        assert "its budget could not be kept" in trace.usage.notes[0]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_connection_serves_one_request_after_another(dialect: str, stream: bool) -> None:
+    with Chaos() as chaos:
+        engine = engine_of(chaos, DIALECTS[dialect], streamed=stream)
+
+        async def several() -> None:
+            for question in questions(5):
+                is_right((await engine.sample(request(question)))[0], question)
+            await asyncio.gather(*(engine.sample(request(question)) for question in questions(6)))
+            await engine.aclose()
+
+        asyncio.run(several())
+        assert len(chaos.seen) == 11
+        assert chaos.connections == 6
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_first_event_may_take_longer_than_the_next(dialect: str, stream: bool) -> None:
+    """Headers come at once, then a long prompt is computed."""
+    with Chaos(["late"], hang=0.6) as chaos:
+        patient = Patience(connect=2, first=5, between=0.2)
+        engine = RemoteEngine(engine_of(chaos, DIALECTS[dialect], streamed=stream).endpoint, patience=patient)
+        is_right(engine.sample_all([request("Late?")])[0][0], "Late?")
+        assert len(chaos.seen) == 1
+
+
 def test_what_is_lost_is_counted_and_taken_back() -> None:
     with Chaos(["cut_in_event", ""]) as chaos:
         deltas, trace = asyncio.run(streamed(engine_of(chaos), request("Tell me.")))

@@ -136,12 +136,15 @@ def test_the_breaker_opens_lets_one_try_and_closes() -> None:
     for _ in range(FAILURES):
         breaker.enter()
         breaker.failed("down")
-    with pytest.raises(Unreachable, match=r"http://x failed 5 times in a row \(down\): asked again in 2 s"):
+    with pytest.raises(Unreachable, match=r"http://x failed 5 times in a row \(down\): asked again in 2 s") as told:
         breaker.enter()
+    assert told.value.after == FIRST_PAUSE  # a retry waits for it, and does not use up its attempts
     now[0] += FIRST_PAUSE
     breaker.enter()
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable) as told:
         breaker.enter()  # one tries
+    assert told.value.after is not None
+    assert 0 < told.value.after < FIRST_PAUSE
     breaker.failed("down")
     now[0] += FIRST_PAUSE
     with pytest.raises(Unreachable):

@@ -12,9 +12,13 @@ FAILURES = 5
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
 """Seconds until one call may try again; twice as long after each that fails."""
 
+_LOOK = 0.5  # seconds until one looks again whether the call that tries has found something
+
 
 class Breaker:
-    """Closed: calls pass. Open: they fail at once, with the time left. Then one may try, and what it finds decides."""
+    """Closed: calls pass. Open: they fail at once, with the time left, for which a retry waits. Then one may try, and
+    what it finds decides.
+    """
 
     def __init__(self, where: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._where, self._clock = where, clock
@@ -30,8 +34,9 @@ class Breaker:
             return
         left = self._until - self._clock()
         if left > 0 or self._trying:
-            when = f"asked again in {max(left, 1):.0f} s"
-            raise Unreachable(f"{self._where} failed {self._failures} times in a row ({self._why}): {when}")
+            left = max(left, _LOOK) if self._trying else left
+            why = f"failed {self._failures} times in a row ({self._why})"
+            raise Unreachable(f"{self._where} {why}: asked again in {max(left, 1):.0f} s", after=left)
         self._trying = True
 
     def succeeded(self) -> None:

@@ -9,7 +9,7 @@ behind it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 from thinksmith.engines.remote.wire.faults import Garbled, told
@@ -106,29 +106,28 @@ class Stream:
         yield from self._line(self._cutter.rest())
         yield from self._event()
 
-    def _line(self, line: bytes) -> Iterator[Data]:
+    def _line(self, line: bytes) -> Sequence[Data]:
+        """The events that it completes."""
         if self._first:
             line, self._first = line.removeprefix(_MARK), False
         if not line:
-            yield from self._event()
-        elif line.startswith(b"data:"):
+            return self._event()
+        if line.startswith(b"data:"):
             value = line[5:].removeprefix(b" ")
             self._size += len(value)
             if self._size > MOST_EVENT:
                 raise Garbled(f"an event is longer than {MOST_EVENT:,} bytes")
-            if len(self._data) == 1 and _complete(self._data[0]):  # no empty line stood between two events
-                yield from self._event()
+            none_between = len(self._data) == 1 and _complete(self._data[0])  # no empty line stood between two events
+            found = self._event() if none_between else ()
             self._data.append(value)
-        elif line.startswith(b"{"):
-            yield from self._event()
-            yield _object(line)
+            return found
+        return (*self._event(), _object(line)) if line.startswith(b"{") else ()
 
-    def _event(self) -> Iterator[Data]:
+    def _event(self) -> Sequence[Data]:
         data, self._data, self._size = b"\n".join(self._data).strip(), [], 0
         if data == b"[DONE]":
             self.ended = True
-        elif data:
-            yield _object(data)
+        return (_object(data),) if data and data != b"[DONE]" else ()
 
 
 class _Cutter:

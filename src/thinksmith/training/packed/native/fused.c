@@ -1,5 +1,6 @@
 /* What stands between the matrix products of a layer, each in one reading: RMS norm (Zhang and Sennrich 2019,
-   arXiv:1910.07467) and the gate of a SwiGLU (Shazeer 2020, arXiv:2002.05202), with their gradients.
+   arXiv:1910.07467), the gate of a SwiGLU (Shazeer 2020, arXiv:2002.05202) and the rotation of queries and keys (Su et
+   al. 2021, arXiv:2104.09864), with their gradients.
 
    Sums have one fixed order, whatever the number of threads: a weight's gradient is summed by RUN rows, and the runs in
    their order. */
@@ -120,6 +121,30 @@ void gate_backward(int64_t threads, int64_t n, const float *grad, const float *g
             gate_gradients(some(grad + i, n - i), some(gate + i, n - i), some(up + i, n - i), &to_gate, &to_up);
             memcpy(dgate + i, &to_gate, sizeof(float) * (size_t)(n - i));
             memcpy(dup + i, &to_up, sizeof(float) * (size_t)(n - i));
+        }
+    }
+}
+
+/* Rotates the two halves of each head: x and to [rows][heads][2 half], cosine and sine [rows][2 half]. `back`: the
+   gradient, which is the rotation turned over. */
+void rotate(int64_t threads, int64_t rows, int64_t heads, int64_t half, const float *x, const float *cosine,
+            const float *sine, float *to, int64_t back) {
+#pragma omp parallel for num_threads((int)threads) schedule(static)
+    for (int64_t i = 0; i < rows; i++) {
+        const float *restrict c = cosine + i * 2 * half, *restrict s = sine + i * 2 * half;
+        for (int64_t h = 0; h < heads; h++) {
+            const float *restrict from = x + (i * heads + h) * 2 * half;
+            float *restrict out = to + (i * heads + h) * 2 * half;
+            if (back)
+                for (int64_t d = 0; d < half; d++) {
+                    out[d] = from[d] * c[d] + from[d + half] * s[d + half];
+                    out[d + half] = from[d + half] * c[d + half] - from[d] * s[d];
+                }
+            else
+                for (int64_t d = 0; d < half; d++) {
+                    out[d] = from[d] * c[d] - from[d + half] * s[d];
+                    out[d + half] = from[d + half] * c[d + half] + from[d] * s[d + half];
+                }
         }
     }
 }

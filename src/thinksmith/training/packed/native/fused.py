@@ -1,7 +1,7 @@
-"""Norms and gates of the Llama family in C while a row is computed: what stands between its matrix products.
+"""Norms, gates and rotations of the Llama family in C while a row is computed: what stands between its matrix products.
 
-torch takes six readings of a norm's input and three of a gate's, and twice as many for the gradients; the code in C
-takes one each. The modules stay as they are: only their `forward` is another meanwhile.
+torch takes six readings of a norm's input, three of a gate's and five of what is rotated, and twice as many for the
+gradients; the code in C takes one each. The modules stay as they are: only their `forward` is another meanwhile.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from torch.autograd.function import once_differentiable
 from thinksmith.native.build import Sources, library
 
 FUSED = Sources("fused", (Path(__file__).parent / "fused.c",), ("norm_parts",))
-# Whose forward is `weight * x / rms(x)`, and `down(silu(gate(x)) * up(x))`: letter for letter in transformers.
+# Whose forward is `weight * x / rms(x)`, and `down(silu(gate(x)) * up(x))`, and whose queries and keys are rotated
+# before attention: letter for letter in transformers.
 FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 NORMS = {f"{family}RMSNorm" for family in FAMILIES}
 GATED = {f"{family}MLP" for family in FAMILIES}
-
+ATTENTIONS = {f"{family}Attention" for family in FAMILIES}
 
 _active: ContextVar[bool] = ContextVar("fused", default=False)
 
 
 @contextmanager
 def fused(decoder: nn.Module) -> Iterator[None]:
-    """Where there is a compiler, the norms and gates of these families are computed in C meanwhile.
+    """Where there is a compiler, the norms, gates and rotations of these families are computed in C meanwhile.
 
     A tensor that is not of float32 on a CPU takes the module's own way.
     """
@@ -53,10 +54,10 @@ def as_now(decoder: nn.Module) -> AbstractContextManager[None]:
     return fused(decoder) if _active.get() else nullcontext()
 
 
-def _replacements(decoder: nn.Module) -> list[tuple[nn.Module, Callable[[Tensor], Tensor]]]:
+def _replacements(decoder: nn.Module) -> list[tuple[nn.Module, Callable[..., Any]]]:
     if library(FUSED) is None:
         return []
-    found: list[tuple[nn.Module, Callable[[Tensor], Tensor]]] = []
+    found: list[tuple[nn.Module, Callable[..., Any]]] = []
     for module in decoder.modules():
         kind = type(module)
         if not kind.__module__.startswith("transformers.models.") or "forward" in module.__dict__:
@@ -65,6 +66,8 @@ def _replacements(decoder: nn.Module) -> list[tuple[nn.Module, Callable[[Tensor]
             found.append((module, _norm(module)))
         elif kind.__name__ in GATED and type(module.act_fn).__name__ in ("SiLU", "SiLUActivation"):
             found.append((module, _gated(module)))
+        elif kind.__name__ in ATTENTIONS:
+            found.append((module, _rotated(module)))
     return found
 
 
@@ -84,6 +87,25 @@ def _gated(module: Any) -> Callable[[Tensor], Tensor]:
         gate, up = module.gate_proj(x), module.up_proj(x)
         both = _plain(gate) and _plain(up)
         return module.down_proj(Gate.apply(gate, up) if both else module.act_fn(gate) * up)  # type: ignore[no-any-return, no-untyped-call]
+
+    return forward
+
+
+def _rotated(module: Any) -> Callable[..., Any]:
+    own = module.forward
+
+    def forward(hidden_states: Tensor, position_embeddings: Any = None, slots: Any = None, **more: Any) -> Any:
+        cos, sin = position_embeddings or (None, None)
+        if slots is None or not _plain(hidden_states) or not _plain(cos) or cos.shape[2:] != (module.head_dim,):
+            return own(hidden_states, position_embeddings=position_embeddings, slots=slots, **more)
+        heads = (*hidden_states.shape[:-1], -1, module.head_dim)
+        query, key, value = (each(hidden_states).view(heads) for each in (module.q_proj, module.k_proj, module.v_proj))
+        if hasattr(module, "q_norm"):
+            query, key = module.q_norm(query), module.k_norm(key)
+        query, key = Rotation.apply(query, key, cos, sin)  # type: ignore[no-untyped-call]
+        turned = (each.transpose(1, 2) for each in (query, key, value))
+        out = slots.attend(*turned, module.scaling, None).transpose(1, 2)
+        return module.o_proj(out.reshape(*heads[:-2], -1)), None
 
     return forward
 
@@ -137,6 +159,29 @@ class Gate(torch.autograd.Function):
         addresses = (_at(x) for x in (grad, gate, up, dgate, dup))
         _library().gate_backward(_threads(), c_int64(gate.numel()), *addresses)
         return dgate, dup
+
+
+class Rotation(torch.autograd.Function):
+    """Queries [1, N, H, D] and keys [1, N, K, D], rotated by cosines and sines [1, N, D]."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        cos, sin = cos.contiguous(), sin.contiguous()
+        ctx.save_for_backward(cos, sin)
+        return _rotate(query, cos, sin), _rotate(key, cos, sin)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return *(_rotate(grad, *ctx.saved_tensors, back=True) for grad in grads), None, None
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> Tensor:
+    x, (_, rows, heads, dim) = x.contiguous(), x.shape
+    out = torch.empty_like(x)
+    sizes = (c_int64(size) for size in (rows, heads, dim // 2))
+    _library().rotate(_threads(), *sizes, *(_at(each) for each in (x, cos, sin, out)), c_int64(back))
+    return out
 
 
 def _library() -> ctypes.CDLL:
