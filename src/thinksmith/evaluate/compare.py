@@ -25,7 +25,7 @@ from thinksmith.evaluate.stats import Accuracy, Difference, Means, accuracy, dif
 from thinksmith.evaluate.summary import family_of
 from thinksmith.records import Problem
 from thinksmith.store.figures import STATUSES, Figures
-from thinksmith.store.store import Run, Store
+from thinksmith.store.store import Run, Store, before_last
 
 _KIND = "eval"
 _RECENT = 200  # runs among which `last` is looked for
@@ -156,10 +156,12 @@ def compare(store: Store, names: Sequence[str], *, shared: bool = False, all_pai
 
 
 def _find(store: Store, name: str) -> Run:
-    if name == "last":  # of the evaluations: what a strategy drew is kept in a run of its own
-        recent = next((run for run in store.runs(limit=_RECENT) if run.kind == _KIND), None)
-        if recent:
-            return recent
+    """The run of a name; `last` and `last-1` count evaluations alone."""
+    before = before_last(name)
+    if before is not None:
+        recent = [run for run in store.runs(limit=_RECENT) if run.kind == _KIND]
+        if before < len(recent):
+            return recent[before]
     return store.run(name)
 
 

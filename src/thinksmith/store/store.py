@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -142,7 +143,8 @@ class Store:
             raise UserError(f"no run {run_id!r} in {self.where}")
 
     def run(self, name: str) -> Run:
-        """The run of this id, of this beginning of an id, or `last`: the one that started last (but for draws).
+        """The run of this id, or of this beginning of an id; `last`, which started last (draws do not count); `last-1`,
+        the one before it.
 
         Raises UserError, naming the candidates, if there is none or more than one.
         """
@@ -298,8 +300,11 @@ class Store:
             raise UserError(f"the store {self.where} holds no run yet")
         if name in kinds:
             return name
-        latest = [run_id for run_id in ids if kinds[run_id] != DRAWS] or ids
-        found = latest[:1] if name == "last" else [run_id for run_id in ids if name and run_id.startswith(name)]
+        before = before_last(name)
+        if before is not None:
+            found = [run_id for run_id in ids if kinds[run_id] != DRAWS][before : before + 1]
+        else:
+            found = [run_id for run_id in ids if name and run_id.startswith(name)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -318,6 +323,12 @@ class Store:
 
     def _find(self, query: Select[Any]) -> Run | None:
         return next(iter(self._runs(_latest_first(query).limit(1))), None)
+
+
+def before_last(name: str) -> int | None:
+    """How many runs before the last a name means: 0 for `last`, 2 for `last-2`; None for any other name."""
+    match = re.fullmatch(r"last(?:-(\d{1,6}))?", name)
+    return match and int(match[1] or 0)
 
 
 def _latest_first(query: Select[Any]) -> Select[Any]:

@@ -67,7 +67,7 @@ class Continuing:
         start = draft.tags.start
         if not self.raw:
             lacks_start = draft.parts.status == "closed" and start not in draft.whole  # the template had it
-            return replace(ask, continued=draft.whole)
+            return replace(ask, continued=f"{start}\n{draft.whole}" if lacks_start else draft.whole)
         prompt = await self._prompt(ask)
         if is_open(prompt, draft.tags):  # the template has opened the thinking, so the turn need not
             draft.template = prompt[prompt.rindex(start) :]

@@ -47,12 +47,11 @@ class Own(BaseModel):
             raise ValueError(f"no kind of server{did_you_mean(kind, PRESETS)}")
         return kind
 
-    @field_validator("key_variable")
-    @classmethod
-    def _a_name(cls, name: str) -> str:
-        if name and not (name.isidentifier() and name.upper() == name):
-            raise ValueError("not the name of a variable, such as BOX_KEY (a key itself does not belong into a file)")
-        return name
+    @property
+    def names_a_variable(self) -> bool:
+        """Or is it a key itself? Not pydantic's to judge: it shows what it complains about."""
+        name = self.key_variable
+        return not name or (name.isidentifier() and name.upper() == name)
 
 
 class Settings(BaseModel):
@@ -89,7 +88,14 @@ def load(environment: Mapping[str, str]) -> Settings:
         if environment.get("THINKSMITH_CONFIG"):
             raise UserError(f"THINKSMITH_CONFIG names {path}, which is no file: write it, or unset the variable")
         return Settings()
-    return load_toml(str(path), Settings)
+    found = load_toml(str(path), Settings)
+    for name, own in found.endpoints.items():
+        if not own.names_a_variable:
+            raise UserError(
+                f"{path}: endpoints.{name}.key_variable is not the name of a variable, such as BOX_KEY:"
+                " a key itself does not belong into a file"
+            )
+    return found
 
 
 def default_model(environment: Mapping[str, str]) -> str:

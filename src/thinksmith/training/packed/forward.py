@@ -26,7 +26,9 @@ class _Step:
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
         """[1, H, N, D]. No window is narrower than a sequence: `packable` looked."""
-        return packed_attention(query[0], keys[0], values[0], self.layout, scale)[None]
+        # By `squeeze`, whose gradient is a view; that of an index would be a copy.
+        query, keys, values = (each.squeeze(0) for each in (query, keys, values))
+        return packed_attention(query, keys, values, self.layout, scale)[None]
 
 
 def packable(policy: Policy, longest: int) -> bool:
@@ -63,5 +65,5 @@ def packed_scores(policy: Policy, pack: Pack, *, entropy: bool = False, temperat
             use_cache=False,
             slots=_Step(pack.layout),
         ).last_hidden_state
-    hidden_MD = hidden_1ND[0].index_select(0, pack.before_M)
+    hidden_MD = hidden_1ND.squeeze(0).index_select(0, pack.before_M)
     return score(policy.model, hidden_MD, pack.targets_M, entropy=entropy, temperature=temperature)

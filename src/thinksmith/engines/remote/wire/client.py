@@ -219,7 +219,12 @@ class Client:
         content = None
         if body is not None:  # half a surrogate pair, which UTF-8 cannot carry, goes as "?"
             headers["Content-Type"] = "application/json"
-            content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+            try:
+                content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+            except ValueError:
+                raise Refused(
+                    f"{self._base} cannot be sent a setting that is inf or nan: JSON has no such number"
+                ) from None
         request = httpx.Request(method, self._urls[path], content=content, headers=headers)
         try:
             async with asyncio.timeout(self._patience.first + self._patience.connect):
