@@ -28,7 +28,7 @@ from typing import Any
 from _result import finish
 from thinksmith.audit.segments import find_segments
 from thinksmith.evaluate.report import read_metrics
-from thinksmith.evaluate.stats import accuracy, paired
+from thinksmith.evaluate.statistics.stats import accuracy, paired
 from thinksmith.recipes.load import load, to_toml
 from thinksmith.records import Attempt
 from thinksmith.store.store import Store

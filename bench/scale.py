@@ -30,11 +30,11 @@ from typing import Any
 
 from _result import RESULTS, finish
 from thinksmith.engines import open_engine
-from thinksmith.evaluate.curve import Between, Point, difference, interval
-from thinksmith.evaluate.policies import parse_policies
-from thinksmith.evaluate.pool import Pool, pool_of_file
-from thinksmith.evaluate.scale import Scale, Setting, known_shape, make_pool, parse_settings, work_out
-from thinksmith.evaluate.scale_report import write_report
+from thinksmith.evaluate.scaling.curve import Between, Point, difference, interval
+from thinksmith.evaluate.scaling.policies import parse_policies
+from thinksmith.evaluate.scaling.pool import Pool, pool_of_file
+from thinksmith.evaluate.scaling.scale import Scale, Setting, known_shape, make_pool, parse_settings, work_out
+from thinksmith.evaluate.scaling.scale_report import write_report
 from thinksmith.problems.load import load_checked
 from thinksmith.records import Problem
 from thinksmith.store.store import Store

@@ -36,12 +36,12 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, expit, logit, roots_jacobi
 
 from _result import finish
-from thinksmith.evaluate.at_k import all_P, majority, pass_P
-from thinksmith.evaluate.measures import trials_in
-from thinksmith.evaluate.power import detectable
-from thinksmith.evaluate.resample import bootstrap, bootstrap_difference
-from thinksmith.evaluate.significance import sign_flip_p
-from thinksmith.evaluate.stats import Means, accuracy, matched_interval, mean_interval, paired, share
+from thinksmith.evaluate.statistics.at_k import all_P, majority, pass_P
+from thinksmith.evaluate.statistics.measures import trials_in
+from thinksmith.evaluate.statistics.power import detectable
+from thinksmith.evaluate.statistics.resample import bootstrap, bootstrap_difference
+from thinksmith.evaluate.statistics.significance import sign_flip_p
+from thinksmith.evaluate.statistics.stats import Means, accuracy, matched_interval, mean_interval, paired, share
 
 Floats = NDArray[np.float64]
 

@@ -46,6 +46,7 @@ def test_what_is_typed() -> None:
     assert typed("one\\", "two\\", "three") == [("", "one\ntwo\nthree")]
     assert typed('"""', "a", "", "/not a command", '"""', "b") == [("", "a\n\n/not a command"), ("", "b")]
     assert typed('"""', "never closed") == [("", "never closed")]
+    assert typed("/", "/ x") == [("help", ""), ("help", "x")]
     assert typed("cut off\\") == [("", "cut off")]
     assert command_of("q") == "quit"
     with pytest.raises(UserError, match="did you mean 'retry'"):
@@ -119,8 +120,8 @@ def test_what_counts_in_a_conversation(own_store: Path) -> None:
     assert session.waits  # a failure does not count, and the question is there to be asked again
     session.ask("four")
     assert [m["content"] for m in session.messages] == ["one", "2:0", "four"]
-    assert as_json("m", session.messages).count("four") == 1
-    assert "<summary>thinking</summary>" in as_markdown("m", session.messages)
+    assert as_json([("m", session.messages)]).count("four") == 1
+    assert "<summary>thinking</summary>" in as_markdown([("m", session.messages)])
 
 
 def test_several_at_once_and_one_that_fails() -> None:

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.evaluate.compare import compare
-from thinksmith.evaluate.compare_report import to_html, to_json, to_markdown, write_report
-from thinksmith.evaluate.labels import labels
-from thinksmith.evaluate.significance import sign_flip_p
-from thinksmith.evaluate.stats import paired
+from thinksmith.evaluate.comparing.compare import compare
+from thinksmith.evaluate.comparing.compare_report import to_html, to_json, to_markdown, write_report
+from thinksmith.evaluate.comparing.labels import labels
+from thinksmith.evaluate.statistics.significance import sign_flip_p
+from thinksmith.evaluate.statistics.stats import paired
 from thinksmith.evaluate.summary import scores_by_problem
 from thinksmith.records import Attempt, Problem, Trace, Usage, Verdict
 from thinksmith.store.store import Store

@@ -14,7 +14,7 @@ import pytest
 from thinksmith.engines.contract import EngineInfo
 from thinksmith.errors import UserError
 from thinksmith.evaluate.evaluate import evaluate
-from thinksmith.evaluate.stats import accuracy
+from thinksmith.evaluate.statistics.stats import accuracy
 from thinksmith.evaluate.summary import scores_by_problem, summarise
 from thinksmith.records import Attempt, Problem, Request, Sampling, Trace, Verdict
 from thinksmith.store.store import Store

@@ -11,7 +11,7 @@ from thinksmith.engines.contract import EngineInfo
 from thinksmith.errors import UserError
 from thinksmith.evaluate.evaluate import evaluate
 from thinksmith.evaluate.report import evaluation_report, render_report
-from thinksmith.evaluate.stats import accuracy
+from thinksmith.evaluate.statistics.stats import accuracy
 from thinksmith.evaluate.summary import summarise
 from thinksmith.records import Attempt, Problem, Request, Sampling, Trace, Verdict
 from thinksmith.store.export import export, read_jsonl

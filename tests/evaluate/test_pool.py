@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from thinksmith.engines.contract import EngineInfo
 from thinksmith.engines.replay import ReplayEngine
 from thinksmith.errors import UserError
-from thinksmith.evaluate.exact import best_of, leads, vote
-from thinksmith.evaluate.orders import Drawing
-from thinksmith.evaluate.policies import expect, parse_policies, parse_policy
-from thinksmith.evaluate.pool import budget_name, pool_of, pool_of_file, pool_of_run
-from thinksmith.evaluate.stats import pass_at_k
+from thinksmith.evaluate.scaling.exact import best_of, leads, vote
+from thinksmith.evaluate.scaling.orders import Drawing
+from thinksmith.evaluate.scaling.policies import expect, parse_policies, parse_policy
+from thinksmith.evaluate.scaling.pool import budget_name, pool_of, pool_of_file, pool_of_run
+from thinksmith.evaluate.statistics.stats import pass_at_k
 from thinksmith.records import Attempt, Problem, Sampling, Trace
 from thinksmith.store.store import Store
 from thinksmith.strategies.names import strategy
@@ -216,7 +216,7 @@ def test_the_prompt_is_counted_once_and_tokens_add_up():
 
 
 def test_flops_are_those_of_the_shape():
-    from thinksmith.evaluate.pool import flops
+    from thinksmith.evaluate.scaling.pool import flops
     from thinksmith.fit.shapes.catalogue import find_shape
 
     shape = find_shape("tiny")

@@ -27,7 +27,7 @@ from thinksmith.evaluate.report import (
     training_curves,
     training_report,
 )
-from thinksmith.evaluate.stats import paired
+from thinksmith.evaluate.statistics.stats import paired
 from thinksmith.evaluate.summary import scores_by_problem, summarise
 from thinksmith.evaluate.trace_view import Span, cut, pair_of
 from thinksmith.records import Attempt, Problem, Trace, Verdict

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from thinksmith.engines import open_engine
 from thinksmith.errors import UserError
-from thinksmith.evaluate.curve import Curves, Point, difference, interval
-from thinksmith.evaluate.policies import parse_policies
-from thinksmith.evaluate.pool import pool_of
-from thinksmith.evaluate.scale import (
+from thinksmith.evaluate.scaling.curve import Curves, Point, difference, interval
+from thinksmith.evaluate.scaling.policies import parse_policies
+from thinksmith.evaluate.scaling.pool import pool_of
+from thinksmith.evaluate.scaling.scale import (
     Setting,
     known_shape,
     make_pool,
@@ -27,8 +27,8 @@ from thinksmith.evaluate.scale import (
     sizes_up_to,
     work_out,
 )
-from thinksmith.evaluate.scale_report import equal_table, reach_lines, rows, shown_series, write_report
-from thinksmith.evaluate.stats import accuracy
+from thinksmith.evaluate.scaling.scale_report import equal_table, reach_lines, rows, shown_series, write_report
+from thinksmith.evaluate.statistics.stats import accuracy
 from thinksmith.problems.load import load_checked
 from thinksmith.records import Attempt, Problem, Sampling, Trace
 from thinksmith.store.store import Store

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from thinksmith.evaluate.stats import Means, accuracy, paired
+from thinksmith.evaluate.statistics.stats import Means, accuracy, paired
 
 scores = st.dictionaries(
     st.text(max_size=3), st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1.0]), min_size=1, max_size=5), min_size=1

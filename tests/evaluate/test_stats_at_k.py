@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinksmith.errors import UserError
-from thinksmith.evaluate import at_k
-from thinksmith.evaluate.at_k import all_P, led_by_right, majority, pass_at_k, pass_P
-from thinksmith.evaluate.measures import answer_classes, measures, trials_in
-from thinksmith.evaluate.stats import share
+from thinksmith.evaluate.statistics import at_k
+from thinksmith.evaluate.statistics.at_k import all_P, led_by_right, majority, pass_at_k, pass_P
+from thinksmith.evaluate.statistics.measures import answer_classes, measures, trials_in
+from thinksmith.evaluate.statistics.stats import share
 from thinksmith.records import Attempt, Problem, Trace, Verdict
 from thinksmith.store.figures import figures_of
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinksmith.evaluate.power import chance_to_tell, detectable, needed, power_of, spread
-from thinksmith.evaluate.significance import sign_flip_p
+from thinksmith.evaluate.statistics.power import chance_to_tell, detectable, needed, power_of, spread
+from thinksmith.evaluate.statistics.significance import sign_flip_p
 
 
 @pytest.mark.parametrize(("problems", "noise"), [(100, 0.3), (300, 0.1), (1000, 0.4)])

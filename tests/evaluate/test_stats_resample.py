@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from thinksmith.evaluate.resample import bootstrap, bootstrap_difference
-from thinksmith.evaluate.stats import mean_interval, share
+from thinksmith.evaluate.statistics.resample import bootstrap, bootstrap_difference
+from thinksmith.evaluate.statistics.stats import mean_interval, share
 
 values = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(-1, 1), min_size=1, max_size=30)
 

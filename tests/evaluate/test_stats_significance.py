@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from thinksmith.evaluate.significance import _counted, _flipped, holm, sign_flip_p
+from thinksmith.evaluate.statistics.significance import _counted, _flipped, holm, sign_flip_p
 
 few = st.lists(st.integers(-4, 4), min_size=1, max_size=9)
 

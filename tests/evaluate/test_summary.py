@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from thinksmith.evaluate import by, summary
 from thinksmith.evaluate.several import joined, spread
-from thinksmith.evaluate.stats import accuracy
+from thinksmith.evaluate.statistics.stats import accuracy
 from thinksmith.evaluate.summary import scores_by_problem, summarise, summarise_run
 from thinksmith.records import Attempt, Problem, Trace, Usage, Verdict
 from thinksmith.store.figures import figures_of

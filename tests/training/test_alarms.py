@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinksmith.evaluate.stats import accuracy
+from thinksmith.evaluate.statistics.stats import accuracy
 from thinksmith.training.rl.alarms import Alarm, alarms
 
 Row = dict[str, float]

@@ -273,7 +273,7 @@ def test_two_ranks_do_what_one_does_with_twice_the_prompts(name: str, both: Both
     for tensor_name, tensor in expected["weights"].items():
         # The softmax does not see what all keys have in common, so the gradient of their bias is nothing but rounding,
         # which AdamW makes as large as any other.
-        near = 1e-2 if tensor_name.endswith("k_proj.bias") else 1e-5
+        near = 1e-2 if tensor_name.endswith("k_proj.bias") else 4e-5  # a hundredth of one step
         assert torch.allclose(one["weights"][tensor_name], tensor, rtol=0, atol=near), tensor_name
     began = untrained(CASES[name])
     assert max(float((tensor - began[key]).abs().max()) for key, tensor in expected["weights"].items()) > 1e-3

@@ -55,7 +55,7 @@ def read_turns(line: Callable[[str], str]) -> Iterator[Typed]:
                 text = text.removesuffix("\\")
             if text.startswith("/"):
                 command, _, rest = text[1:].partition(" ")
-                yield Typed(command, rest.strip())
+                yield Typed(command or "help", rest.strip())
                 continue
         if text.strip():
             yield Typed("", text.strip())
@@ -104,16 +104,24 @@ def footing(trace: Trace) -> str:
     return ", ".join(parts)
 
 
-def as_markdown(model: str, messages: Sequence[Message]) -> str:
-    """The conversation to read; thinking is folded, as forges and notebooks show it."""
-    lines = [f"# A conversation with {model}", ""]
-    for message in messages:
-        lines += [f"**{message['role']}**", ""]
-        if thinking := message.get("thinking"):
-            lines += ["<details><summary>thinking</summary>", "", thinking, "", "</details>", ""]
-        lines += [message["content"], ""]
+Said = Sequence[tuple[str, Sequence[Message]]]
+"""Of each model its conversation."""
+
+
+def as_markdown(conversations: Said) -> str:
+    """To read; thinking is folded, as forges and notebooks show it."""
+    lines = []
+    for model, messages in conversations:
+        lines += [f"# A conversation with {model}", ""]
+        for message in messages:
+            lines += [f"**{message['role']}**", ""]
+            if thinking := message.get("thinking"):
+                lines += ["<details><summary>thinking</summary>", "", thinking, "", "</details>", ""]
+            lines += [message["content"], ""]
     return "\n".join(lines)
 
 
-def as_json(model: str, messages: Sequence[Message]) -> str:
-    return json.dumps({"model": model, "messages": list(messages)}, ensure_ascii=False, indent=2) + "\n"
+def as_json(conversations: Said) -> str:
+    """An object, or of several models a list of them."""
+    found = [{"model": model, "messages": list(messages)} for model, messages in conversations]
+    return json.dumps(found[0] if len(found) == 1 else found, ensure_ascii=False, indent=2) + "\n"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +65,8 @@ class Talk:
     def __init__(self, sessions: list[Session], store: Store, screen: Console, runner: asyncio.Runner) -> None:
         self._sessions, self._store, self._screen, self._runner = sessions, store, screen, runner
         self._prompts = sys.stdin.isatty()
+        if isinstance(sys.stdin, TextIOWrapper):
+            sys.stdin.reconfigure(errors="replace")  # a paste may hold bytes that are no text
 
     def run(self) -> None:
         """Until the end of the input, or /quit."""
@@ -87,6 +90,8 @@ class Talk:
                     self._answer()
             except UserError as error:
                 self._note(str(error))
+            except KeyboardInterrupt:  # while a model is loaded, say
+                self._note("stopped; Ctrl-D or /quit leaves")
 
     def close(self) -> None:
         for session in self._sessions:
@@ -286,8 +291,11 @@ class Talk:
     def _history(self, _: str) -> None:
         from thinksmith.cli.screen import clean
 
-        for message in self._sessions[0].messages:
-            self._screen.print(f"{message['role']}: {clean(message['content'])}")
+        for session in self._sessions:
+            if len(self._sessions) > 1:
+                self._screen.print(f"── {session.engine.info.name} ──", style="bold")
+            for message in session.messages:
+                self._screen.print(f"{message['role']}: {clean(message['content'])}")
 
     def _save(self, name: str) -> None:
         from thinksmith.chat.words import as_json, as_markdown
@@ -297,9 +305,9 @@ class Talk:
         path = Path(name).expanduser()
         if path.suffix not in writers:
             raise UserError("write /save FILE.md or /save FILE.json")
-        session = self._sessions[0]
+        said = [(session.engine.info.name, session.messages) for session in self._sessions]
         try:
-            path.write_text(writers[path.suffix](session.engine.info.name, session.messages), encoding="utf-8")
+            path.write_text(writers[path.suffix](said), encoding="utf-8", errors="replace")
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
         self._fold(f"written to {path}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from thinksmith.evaluate.compare import Change, Comparison, Versus
+    from thinksmith.evaluate.comparing.compare import Change, Comparison, Versus
 
 _BAR = 25  # cells of an interval's bar: odd, so that 0 is in the middle
 _SHORT = 24  # characters of an answer
@@ -38,8 +38,8 @@ def compare(
     import sys
 
     from thinksmith.cli.screen import console, write
-    from thinksmith.evaluate.compare import compare as run
-    from thinksmith.evaluate.compare_report import renderer, to_json, write_report
+    from thinksmith.evaluate.comparing.compare import compare as run
+    from thinksmith.evaluate.comparing.compare_report import renderer, to_json, write_report
     from thinksmith.store.store import Store
 
     if report:
@@ -57,7 +57,7 @@ def compare(
 
 def _print(out: Console, comparison: Comparison, wins: int) -> None:
     from thinksmith.cli.screen import one_line
-    from thinksmith.evaluate.compare_report import amount_lines, scope_of, title_of, verdict_of
+    from thinksmith.evaluate.comparing.compare_report import amount_lines, scope_of, title_of, verdict_of
 
     out.print(scope_of(comparison), style="bold")
     _print_sides(out, comparison)
@@ -96,7 +96,7 @@ def _print_sides(out: Console, comparison: Comparison) -> None:
 
 def _print_differences(out: Console, comparison: Comparison) -> None:
     from thinksmith.cli.screen import print_table
-    from thinksmith.evaluate.compare_report import interval_of, p_value, points, title_of
+    from thinksmith.evaluate.comparing.compare_report import interval_of, p_value, points, title_of
 
     reach = _reach([bound for each in comparison.versus for bound in (each.difference.low, each.difference.high)])
     rows = []
@@ -112,7 +112,7 @@ def _print_differences(out: Console, comparison: Comparison) -> None:
 
 def _print_gains(out: Console, versus: Versus) -> None:
     from thinksmith.cli.screen import one_line, print_table
-    from thinksmith.evaluate.compare_report import interval_of, points
+    from thinksmith.evaluate.comparing.compare_report import interval_of, points
 
     if not versus.gains:
         return

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thinksmith.cli.screen import console, one_line, status
-from thinksmith.evaluate.stats import share
+from thinksmith.evaluate.statistics.stats import share
 from thinksmith.records import Attempt
 from thinksmith.store.store import Store
 

@@ -13,9 +13,9 @@ from thinksmith.cli.unsafe import UnsafeCode
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from thinksmith.evaluate.curve import Point
-    from thinksmith.evaluate.pool import Pool
-    from thinksmith.evaluate.scale import Scale, Setting
+    from thinksmith.evaluate.scaling.curve import Point
+    from thinksmith.evaluate.scaling.pool import Pool
+    from thinksmith.evaluate.scaling.scale import Scale, Setting
     from thinksmith.records import Attempt, Problem
     from thinksmith.store.store import Store
 
@@ -79,9 +79,9 @@ def scale(
     """
     from thinksmith.cli.screen import console
     from thinksmith.errors import UserError
-    from thinksmith.evaluate.policies import parse_policies
-    from thinksmith.evaluate.scale import parse_settings, work_out
-    from thinksmith.evaluate.scale_report import renderer, write_report
+    from thinksmith.evaluate.scaling.policies import parse_policies
+    from thinksmith.evaluate.scaling.scale import parse_settings, work_out
+    from thinksmith.evaluate.scaling.scale_report import renderer, write_report
     from thinksmith.store.store import Store
 
     if sum(map(bool, (problems, runs, recorded))) != 1:
@@ -97,7 +97,7 @@ def scale(
         renderer(report)  # told before an hour is spent on what could not be written
     own: list[Point] = []
     if recorded:
-        from thinksmith.evaluate.pool import pool_of_file
+        from thinksmith.evaluate.scaling.pool import pool_of_file
 
         pools, title = [pool_of_file(recorded, score=score)], Path(recorded.partition(":")[0]).stem
     else:
@@ -163,8 +163,8 @@ def _problems(spec: str, n: int, split: str, seed: int) -> Sequence[Problem]:
 
 def _from_store(store: Store, names: Sequence[str], score: str) -> tuple[list[Pool], list[Point]]:
     """The runs of single samples as pools, all others as points."""
-    from thinksmith.evaluate.pool import pool_of_run
-    from thinksmith.evaluate.scale import is_pool, known_shape, point_of_run
+    from thinksmith.evaluate.scaling.pool import pool_of_run
+    from thinksmith.evaluate.scaling.scale import is_pool, known_shape, point_of_run
 
     pools, own = [], []
     for name in names:
@@ -212,7 +212,7 @@ class _Grid:
         from dataclasses import replace
 
         from thinksmith.engines import open_engine
-        from thinksmith.evaluate.scale import known_shape, make_pool
+        from thinksmith.evaluate.scaling.scale import known_shape, make_pool
 
         engine = open_engine(model)
         sampling = replace(engine.info.sampling, max_tokens=max_tokens, seed=seed)
@@ -245,8 +245,8 @@ class _Grid:
 
 def _show(out: Console, found: Scale) -> None:
     from thinksmith.cli.screen import print_table
-    from thinksmith.evaluate.curve import AXES
-    from thinksmith.evaluate.scale_report import equal_table, headings, reach_lines, rows, shown_series
+    from thinksmith.evaluate.scaling.curve import AXES
+    from thinksmith.evaluate.scaling.scale_report import equal_table, headings, reach_lines, rows, shown_series
     from thinksmith.evaluate.terminal_chart import Line, chart
 
     points, values = found.curves.points, found.curves.accuracies

@@ -156,7 +156,7 @@ def _rows(recorded: Sequence[Recorded], verdicts: Sequence[Verdict]) -> list[tup
 
 
 def _accuracy(recorded: Sequence[Recorded], verdicts: Sequence[Verdict]) -> str:
-    from thinksmith.evaluate.stats import accuracy
+    from thinksmith.evaluate.statistics.stats import accuracy
     from thinksmith.evaluate.summary import scores_by_problem
     from thinksmith.records import Attempt
 

@@ -17,7 +17,7 @@ def load_to_convert(name: str) -> Policy:
     from transformers import AutoConfig
 
     from thinksmith import models
-    from thinksmith.policy.load import is_folder, plain_name
+    from thinksmith.policy.load import plain_name
 
     plain = plain_name(name)
     folder = models.path(plain) if plain in models.EMBEDDED else plain
@@ -26,7 +26,7 @@ def load_to_convert(name: str) -> Policy:
         stored = AutoConfig.from_pretrained(folder, local_files_only=True).dtype
     except (OSError, ValueError):  # an adapter, or not here yet: load_policy says what is wrong
         stored = None
-    if stored in (torch.bfloat16, torch.float16) and (is_folder(folder) or "/" in str(folder)):  # type: ignore[arg-type]
+    if stored in (torch.bfloat16, torch.float16):
         dtype = str(stored).removeprefix("torch.")
     return load_policy(name, "cpu", dtype)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thinksmith.evaluate.measures import AtK, answer_classes, measures
-from thinksmith.evaluate.stats import Accuracy, Means, accuracy, share
+from thinksmith.evaluate.statistics.measures import AtK, answer_classes, measures
+from thinksmith.evaluate.statistics.stats import Accuracy, Means, accuracy, share
 from thinksmith.records import Problem
 from thinksmith.store.figures import Figures, Ints
 

@@ -16,7 +16,7 @@ import numpy as np
 from sqlalchemy import select
 
 from thinksmith.evaluate.by import accuracy_among
-from thinksmith.evaluate.stats import Accuracy
+from thinksmith.evaluate.statistics.stats import Accuracy
 from thinksmith.store.attempts import prompt_from_json
 from thinksmith.store.figures import Figures
 from thinksmith.store.schema import attempts as attempts_table

@@ -23,7 +23,7 @@ from thinksmith import __version__
 from thinksmith.errors import UserError
 from thinksmith.evaluate.charts import MOST_LINES, SERIES, Chart, Curves, Row, draw
 from thinksmith.evaluate.markdown import to_json, to_markdown
-from thinksmith.evaluate.stats import Accuracy, Difference
+from thinksmith.evaluate.statistics.stats import Accuracy, Difference
 from thinksmith.evaluate.summary import Summary
 from thinksmith.evaluate.trace_view import Pair, pair_of
 from thinksmith.records import Attempt, Sampling

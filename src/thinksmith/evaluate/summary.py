@@ -24,9 +24,9 @@ from thinksmith.evaluate.by import (
     family_of,
     means_of,
 )
-from thinksmith.evaluate.measures import AtK
-from thinksmith.evaluate.power import detectable
-from thinksmith.evaluate.stats import Accuracy
+from thinksmith.evaluate.statistics.measures import AtK
+from thinksmith.evaluate.statistics.power import detectable
+from thinksmith.evaluate.statistics.stats import Accuracy
 from thinksmith.records import Attempt
 from thinksmith.store.figures import STATUSES, Figures, Floats, Ints, figures_of
 from thinksmith.store.store import Store

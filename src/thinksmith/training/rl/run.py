@@ -14,7 +14,7 @@ from thinksmith.engines.contract import Engine
 from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.errors import UserError
 from thinksmith.evaluate.evaluate import evaluate
-from thinksmith.evaluate.stats import Difference, paired
+from thinksmith.evaluate.statistics.stats import Difference, paired
 from thinksmith.evaluate.summary import Summary, scores_by_problem
 from thinksmith.policy.adapter import LoRA, add_lora
 from thinksmith.policy.load import load_policy

@@ -173,7 +173,8 @@ class Rotation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        return *(_rotate(grad, *ctx.saved_tensors, back=True) for grad in grads), None, None
+        cos, sin = ctx.saved_tensors
+        return *(_rotate(grad, cos, sin, back=True) for grad in grads), None, None
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> Tensor:

@@ -10,11 +10,11 @@ import numpy as np
 
 from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
-from thinksmith.evaluate.curve import Axis, Curves, EqualSpend, Point, Reach, same_problems
 from thinksmith.evaluate.evaluate import evaluate
-from thinksmith.evaluate.orders import Drawing
-from thinksmith.evaluate.policies import POLICIES, Expected, Policy, expect
-from thinksmith.evaluate.pool import ONE_TRACE, Pool, budget_name, pool_of_run
+from thinksmith.evaluate.scaling.curve import Axis, Curves, EqualSpend, Point, Reach, same_problems
+from thinksmith.evaluate.scaling.orders import Drawing
+from thinksmith.evaluate.scaling.policies import POLICIES, Expected, Policy, expect
+from thinksmith.evaluate.scaling.pool import ONE_TRACE, Pool, budget_name, pool_of_run
 from thinksmith.evaluate.summary import scores_by_problem
 from thinksmith.fit.shapes.shape import Shape
 from thinksmith.records import Attempt, Problem, Sampling

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from thinksmith.errors import UserError
-from thinksmith.evaluate.compare import Amount, Change, Comparison, Side, Versus
-from thinksmith.evaluate.stats import Difference
+from thinksmith.evaluate.comparing.compare import Amount, Change, Comparison, Side, Versus
+from thinksmith.evaluate.statistics.stats import Difference
 from thinksmith.evaluate.trace_view import Pair, pair_of
 from thinksmith.store.figures import STATUSES
 from thinksmith.store.store import Store

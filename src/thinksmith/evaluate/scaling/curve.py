@@ -2,7 +2,7 @@
 
 P problems. All points are of the same problems, so differences between them are paired: most of the noise, how hard
 the problems happen to be, cancels. Intervals are clustered by problem: an accuracy's is that of any evaluation
-(`thinksmith.evaluate.stats.share`), a difference's is t on the problems' differences.
+(`thinksmith.evaluate.statistics.stats.share`), a difference's is t on the problems' differences.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from thinksmith.evaluate.policies import COSTS
-from thinksmith.evaluate.pool import Floats
-from thinksmith.evaluate.stats import mean_interval, share
+from thinksmith.evaluate.scaling.policies import COSTS
+from thinksmith.evaluate.scaling.pool import Floats
+from thinksmith.evaluate.statistics.stats import mean_interval, share
 
 Axis = Literal["tokens", "flops", "seconds"]
 AXES: Mapping[Axis, str] = {
@@ -32,8 +32,8 @@ AXES: Mapping[Axis, str] = {
 class Point:
     """A strategy of one size, by one model with one budget.
 
-    `series` names the curve that it lies on. `score_P` and `cost_PX` (`thinksmith.evaluate.policies.COSTS`) are the
-    expectations for each problem. `rate`: tokens per second (None: not measured). `oracle`: it looks at the gold, so it
+    `series` names the curve that it lies on. `score_P` and `cost_PX` (of `policies.COSTS`) are the expectations for
+    each problem. `rate`: tokens per second (None: not measured). `oracle`: it looks at the gold, so it
     is a limit and on no front. `own`: it is measured on samples of its own, not worked out from a pool. `trials`: how
     often the strategy could be run side by side on a problem's samples, its share of what was drawn.
     """

@@ -20,8 +20,8 @@ from markupsafe import Markup
 
 from thinksmith import __version__
 from thinksmith.errors import UserError
-from thinksmith.evaluate.curve import AXES, Between, EqualSpend, Point, Reach
-from thinksmith.evaluate.scale import Scale
+from thinksmith.evaluate.scaling.curve import AXES, Between, EqualSpend, Point, Reach
+from thinksmith.evaluate.scaling.scale import Scale
 
 MOST_SERIES = 8
 """Series with a colour of their own; any others are drawn faint, and are in the table."""

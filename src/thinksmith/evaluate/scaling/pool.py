@@ -2,8 +2,8 @@
 
 N samples of a problem. Traces drawn one by one with the same settings can be put together in any way a strategy would
 have put them together, so one run of N samples holds vote@1 to vote@N, and all the others of
-`thinksmith.evaluate.policies`, at no further cost. What changes the traces themselves (a budget, another temperature,
-another model) needs a pool of its own.
+`thinksmith.evaluate.scaling.policies`, at no further cost. What changes the traces themselves (a budget, another
+temperature, another model) needs a pool of its own.
 """
 
 from __future__ import annotations

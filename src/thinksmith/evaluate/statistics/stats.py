@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from thinksmith.evaluate.at_k import pass_at_k
-from thinksmith.evaluate.significance import sign_flip_p
+from thinksmith.evaluate.statistics.at_k import pass_at_k
+from thinksmith.evaluate.statistics.significance import sign_flip_p
 
 __all__ = ["Accuracy", "Difference", "Means", "accuracy", "mean_interval", "paired", "pass_at_k", "share"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinksmith.errors import UserError
-from thinksmith.evaluate.at_k import all_P, majority, pass_P
-from thinksmith.evaluate.resample import bootstrap
-from thinksmith.evaluate.stats import Accuracy, share
+from thinksmith.evaluate.statistics.at_k import all_P, majority, pass_P
+from thinksmith.evaluate.statistics.resample import bootstrap
+from thinksmith.evaluate.statistics.stats import Accuracy, share
 from thinksmith.store.figures import Figures
 
 Floats = NDArray[np.float64]

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from thinksmith.errors import UserError
-from thinksmith.evaluate.exact import best_of, vote
-from thinksmith.evaluate.orders import Drawing, Outcome, adaptive, confident, weighted_vote
-from thinksmith.evaluate.pool import Floats, Pool, Samples
+from thinksmith.evaluate.scaling.exact import best_of, vote
+from thinksmith.evaluate.scaling.orders import Drawing, Outcome, adaptive, confident, weighted_vote
+from thinksmith.evaluate.scaling.pool import Floats, Pool, Samples
 from thinksmith.problems.spec import did_you_mean
 
 DRAWING = Drawing()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thinksmith.evaluate.pool import Floats, Ints, Samples
+from thinksmith.evaluate.scaling.pool import Floats, Ints, Samples
 from thinksmith.strategies.adaptive import lead
 
 _TIE = 1e-9  # between sums of weights that would be equal, were they not rounded

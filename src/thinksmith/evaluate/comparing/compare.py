@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinksmith.errors import UserError
-from thinksmith.evaluate.labels import labels
-from thinksmith.evaluate.power import Power, power_of
-from thinksmith.evaluate.resample import bootstrap_difference
-from thinksmith.evaluate.significance import holm, sign_flip_p
-from thinksmith.evaluate.stats import Accuracy, Difference, Means, accuracy, differences_of, paired
+from thinksmith.evaluate.comparing.labels import labels
+from thinksmith.evaluate.statistics.power import Power, power_of
+from thinksmith.evaluate.statistics.resample import bootstrap_difference
+from thinksmith.evaluate.statistics.significance import holm, sign_flip_p
+from thinksmith.evaluate.statistics.stats import Accuracy, Difference, Means, accuracy, differences_of, paired
 from thinksmith.evaluate.summary import family_of
 from thinksmith.records import Problem
 from thinksmith.store.figures import STATUSES, Figures

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from thinksmith.evaluate.pool import Floats, Ints
+from thinksmith.evaluate.scaling.pool import Floats, Ints
 
 
 def best_of(value_N: Floats, right_N: Floats, k: int) -> float:

@@ -1,0 +1,1 @@
+"""Several evaluations on the same problems, paired."""

@@ -1,0 +1,1 @@
+"""Accuracy against what it costs, from one pool of samples."""

@@ -1,0 +1,1 @@
+"""Intervals, tests and measures over k, on arrays of scores."""
