@@ -3,9 +3,9 @@ attempts: how fast they go in, how long a report and a page of traces take.
 
 The overhead: 1,000 problems by `tiny`, through the engine alone (all requests at once) and through `evaluate`, in
 turns, until the last attempt is on the disk; seconds of the processor, which other programs on the machine change
-little, and wall time beside. The store: 64 attempts at each of 15,625 problems (as the papers on reasoning have them), about 200
-tokens each with their ids and log-probabilities, added 500 at a time; then the columns, the whole report as HTML, and
-the first page and a later one of `thinksmith traces` under each filter, the slowest of which counts.
+little, and wall time beside. The store: 64 attempts at each of 15,625 problems (as the papers on reasoning have them),
+about 200 tokens each with their ids and log-probabilities, added 500 at a time; then the columns, the whole report as
+HTML, and the first page and a later one of `thinksmith traces` under each filter, the slowest of which counts.
 
     python bench/eval.py [--quick]
 """

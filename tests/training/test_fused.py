@@ -1,4 +1,4 @@
-"""Norms, gates and rotations in C: against plain formulas in 64 bits, on any number of threads, and where they must step aside."""
+"""Norms, gates and rotations in C: against plain formulas, on any number of threads, and where they must step aside."""
 
 from __future__ import annotations
 

@@ -91,7 +91,9 @@ class RemoteEngine:
                 yield delta
 
     async def _deltas(self, request: Request, index: int) -> AsyncGenerator[Delta]:
-        sampling = replace(request.sampling, seed=_seed(request.sampling.seed, index))
+        sampling = request.sampling
+        if index:
+            sampling = replace(sampling, seed=_seed(sampling.seed, index))
         turn = Turn(self.endpoint, self._client, request, sampling)
         try:
             async with aclosing(turn.deltas()) as deltas:
@@ -123,10 +125,5 @@ def open_remote(name: str, environment: Mapping[str, str] | None = None) -> Remo
 
 
 def _seed(seed: int, index: int) -> int:
-    """Of the index-th of several completions:
-
-    31 bits, so that every server takes it. The first has the request's own.
-    """
-    if not index:
-        return seed
+    """Of the index-th of several completions: 31 bits, so that every server takes it. The first has the request's."""
     return int.from_bytes(sha256(f"{seed}\0{index}".encode()).digest()[:4], "big") >> 1

@@ -209,7 +209,7 @@ class Turn:
     ) -> Said:
         """All of it. `total` are the tokens of thinking and answer, `reasoning` those of the thinking, if told."""
         rest, text = self.finish(bool(tool_calls))
-        parts = split(self._before + text, self._tags, self._opened)
+        parts = self._splitter if not self._late else split(self._before + text, self._tags, self._opened)
         if self.recast:  # what was counted as answer
             self._characters |= {"thinking": len(parts.thinking), "answer": len(parts.answer)}
             share = len(parts.thinking) / max(1, len(parts.thinking) + len(parts.answer))
