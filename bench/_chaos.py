@@ -199,6 +199,11 @@ class Chaos:
             await link.send(b"".join(answer.framed()))
             await link.end()
             return True
+        if fault == "kept_waiting":  # comments, and nothing else
+            await link.send(answer.head(), chunked=not answer.plain)
+            while True:
+                await link.send(b"\n" if answer.plain or answer.ollama else b": keep-alive\n\n")
+                await asyncio.sleep(0.02)
         if fault.startswith("http_"):
             return await self._refusal(link, fault)
         if fault in ("silent", "silent_in_middle"):

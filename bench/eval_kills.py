@@ -12,11 +12,13 @@ import argparse
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -54,7 +56,7 @@ class Evaluation:
             str(self.problems),
         ]
         command += ["--samples", "2", "--max-tokens", "96", "--temperature", "1", "--strategy", self.strategy]
-        environment = os.environ | {"THINKSMITH_STORE": str(self.home / "store.db")}
+        environment = os.environ | {"THINKSMITH_STORE": str(self.home / "store.db"), "OMP_NUM_THREADS": "1"}
         with (self.home / "told").open("ab") as told:
             return subprocess.Popen(command, env=environment, stdout=told, stderr=told)
 
@@ -68,14 +70,14 @@ class Evaluation:
     def kill(self, length: float, rng: Random) -> tuple[float, int] | None:
         """Start it and kill it: (seconds after the start, attempts stored by then); None where it ended before."""
         began, before = time.perf_counter(), self.stored()
-        at_sight, moment = rng.random() < 0.5, rng.uniform(0.3, 1) * length
+        at_sight, moment = rng.random() < 0.5, rng.uniform(0.3, 0.95) * length
         delay = rng.uniform(0, 0.2)
         child = self.start()
         while child.poll() is None and time.perf_counter() - began < (3 * length if at_sight else moment):
             if at_sight and self.stored() > before:
                 time.sleep(delay)
                 break
-            time.sleep(0.002)
+            time.sleep(0.005)
         child.send_signal(signal.SIGKILL)
         if code := child.wait():
             if code != -signal.SIGKILL:
@@ -84,11 +86,21 @@ class Evaluation:
         return None
 
     def stored(self) -> int:
-        """Attempts and draws in the store."""
+        """Attempts and draws in the store, by a look that does not hold the command up."""
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(f"file:{self.home / 'store.db'}?mode=ro", uri=True)) as db,
+        ):
+            return int(db.execute("SELECT count(*) FROM attempts").fetchone()[0])
+        return 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Is it done, so that the command would begin anew?"""
         if not (self.home / "store.db").exists():
-            return 0
+            return False
         with Store.open(self.home / "store.db") as store:
-            return sum(run.attempts for run in store.runs())
+            return any(run.kind == "eval" and run.finished for run in store.runs())
 
     def outcome(self) -> dict[str, Any]:
         """What must be equal: all but the clock, and the ids of runs."""
@@ -140,10 +152,13 @@ def trial(folder: Path, kills: int, problems: int, strategies: tuple[str, ...] =
             lengths[strategy] = calm[strategy].finish()
         killed = _new(folder / f"killed-{runs}", strategy, problems)
         for _ in range(min(SPREAD[runs % len(SPREAD)], kills - len(met))):
+            if killed.is_finished:
+                break
             if moment := killed.kill(lengths[strategy], rng):
                 met.append(moment)
                 print(f"kill {len(met)} of {strategy} after {moment[0]:.1f} s, {moment[1]} traces stored", flush=True)
-        killed.finish()
+        if not killed.is_finished:
+            killed.finish()
         expected, got = calm[strategy].outcome(), killed.outcome()
         if wrong := [key for key in expected if got.get(key) != expected[key]]:
             differ[f"{runs}: {strategy}"] = wrong
@@ -162,7 +177,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as folder:
         kills = QUICK_KILLS if quick else KILLS
-        figures = trial(Path(folder), kills, 24 if quick else 150, STRATEGIES[:2] if quick else STRATEGIES)
+        figures = trial(Path(folder), kills, 24 if quick else 60, STRATEGIES[:2] if quick else STRATEGIES)
     finish("eval_kills", figures, GOALS, figures["kills"] == kills and not figures["evaluations_that_differ_in"])
 
 

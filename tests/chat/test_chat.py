@@ -174,6 +174,26 @@ def test_a_conversation_through_a_pipe(own_store: Path, tmp_path: Path) -> None:
     assert [m["content"] for m in sent[-1]] == ["First?", text_of("First?")[1], "Second?"]
 
 
+def test_what_is_no_text_and_several_models_through_a_pipe(own_store: Path, tmp_path: Path) -> None:
+    with Chaos() as chaos, Chaos() as other:
+        names = ["--model", f"endpoint/a@{chaos.base}", "--vs", f"endpoint/b@{other.base}"]
+        said = f"\xff\xfe?\n/\n/history\n/save {tmp_path}/a.md\n/save {tmp_path}/a.json\n/save {tmp_path}\n".encode(
+            "latin-1"
+        )
+        for strict in ({}, {"PYTHONIOENCODING": "utf-8:strict"}):
+            done = subprocess.run(
+                [*PROGRAM, "chat", *names], input=said, capture_output=True, timeout=60, env=os.environ | strict
+            )
+            assert done.returncode == 0, done.stderr.decode()
+            assert "/retry" in done.stdout.decode()  # a bare / is a question for help, and not one for the models
+            assert "write /save FILE.md" in done.stderr.decode()
+    assert [len(seen) for seen in (chaos.seen, other.seen)] == [2, 2]
+    saved = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert [each["model"] for each in saved] == [names[1], names[3]]
+    assert all(each["messages"][0]["content"] == "\ufffd\ufffd?" for each in saved)
+    assert (tmp_path / "a.md").read_text(encoding="utf-8").count("# A conversation with") == 2
+
+
 def read_until(master: int, wanted: str, seconds: float = 30.0) -> str:
     seen = b""
     end = time.monotonic() + seconds

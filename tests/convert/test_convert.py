@@ -151,6 +151,22 @@ def test_llama_cpp_says_the_same(name: str, tmp_path: Path) -> None:
         theirs.close()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("to", ["gguf", "hf"])
+def test_a_folder_in_the_type_of_its_checkpoint(dtype: torch.dtype, to: str, tmp_path: Path) -> None:
+    policy = policy_of("Qwen3", "qwen2", head_dim=32)
+    policy.model.to(dtype).save_pretrained(tmp_path / "model")
+    policy.tokenizer.save_pretrained(tmp_path / "model")
+    assert run(["convert", str(tmp_path / "model"), "--to", to, "--out", str(tmp_path / "out")]) == 0
+    weight = policy.model.model.layers[1].mlp.down_proj.weight.detach()
+    if to == "hf":
+        again: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+        assert torch.equal(again.model.layers[1].mlp.down_proj.weight, weight)
+    else:
+        found = {tensor.name: tensor.data for tensor in gguf.GGUFReader(tmp_path / "out").tensors}
+        assert np.array_equal(found["blk.1.ffn_down.weight"], weight.to(torch.float16).numpy())
+
+
 def test_what_adapters_add_is_in_it(tmp_path: Path) -> None:
     policy = load_policy("tiny")
     add_lora(policy, LoRA(rank=4))

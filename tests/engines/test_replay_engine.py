@@ -125,5 +125,7 @@ def test_the_real_recording(rows: Callable[[str], list[dict[str, Any]]], own_sto
     engine = open_engine(f"replay/{data / 'replay/math_cot_100.jsonl'}")
     many = len(found[0]["responses"])
     requests = [ask(0, many, text=row["problem"].replace("{", "{{").replace("}", "}}")) for row in found[:20]]
+    folder = open_engine(f"replay/{data / 'replay'}")
+    assert folder.sample_all(requests[:3]) == engine.sample_all(requests[:3])
     for row, traces in zip(found, engine.sample_all(requests), strict=False):
         assert sorted(t.answer for t in traces) == sorted(split(text).answer for text in row["responses"])

@@ -1,10 +1,10 @@
 """Recorded attempts as an engine: a strategy is judged offline, for nothing, on what a model wrote before.
 
-`replay/RUN` (a run of the store by its id, or `last`) or `replay/FILE.jsonl` (with columns as `thinksmith verify
---file` takes them); `?seed=N` for another order. A problem's attempts are given out in an order that (seed, problem)
-alone decide, each once: sampling without replacement. The same request (problem, sampling seed, n) gets the same
-traces again, another one the next; when all are given out, a trace says so and is an error. Nothing is ever given
-twice as if it were new.
+`replay/RUN` (a run of the store by its id, or `last`), `replay/FILE.jsonl` (with columns as `thinksmith verify
+--file` takes them) or `replay/FOLDER` of such files; `?seed=N` for another order. A problem's attempts are given
+out in an order that (seed, problem) alone decide, each once: sampling without replacement. The same request
+(problem, sampling seed, n) gets the same traces again, another one the next; when all are given out, a trace says
+so and is an error. Nothing is ever given twice as if it were new.
 
 What was recorded cannot be changed: a request for fewer tokens than a trace has gets its beginning, as the model
 would have been cut off; a smaller budget of thinking gets an error, since nobody knows what the model would have
@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 
 from thinksmith.engines.contract import Delta, EngineInfo
 from thinksmith.errors import UserError
@@ -155,8 +156,16 @@ def open_replay(name: str, environment: Mapping[str, str]) -> ReplayEngine:
         raise UserError("replay/ names no record: write replay/RUN (thinksmith runs lists them) or replay/FILE.jsonl")
     attempts: list[tuple[Problem, Trace]]
     if "." in source or "/" in source:
-        attempts = [(row.problem, row.trace) for row in read_recorded(source)]
+        attempts = [(row.problem, row.trace) for file in _files(source) for row in read_recorded(file)]
     else:
         with Store.open() as store:
             attempts = [(each.attempt.problem, each.attempt.trace) for each in store.attempts(source)]
     return ReplayEngine(attempts, name, int(seed or 0))
+
+
+def _files(source: str) -> list[str]:
+    """A file, with what stands behind its name; of a folder all that can be read."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return [source]
+    return [str(file) for file in sorted(folder.iterdir()) if file.name.endswith((".jsonl", ".jsonl.gz", ".parquet"))]

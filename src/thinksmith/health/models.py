@@ -79,7 +79,7 @@ def _architecture(folder: Path) -> str:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         (name,) = config.get("architectures") or [""]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return ""
     weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
     return plain(str(name), 60) if weights and str(name).endswith("ForCausalLM") else ""

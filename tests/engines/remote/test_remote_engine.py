@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import ssl
+import subprocess
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,6 +194,17 @@ def test_the_first_event_may_take_longer_than_the_next(dialect: str, stream: boo
         engine = RemoteEngine(engine_of(chaos, DIALECTS[dialect], streamed=stream).endpoint, patience=patient)
         is_right(engine.sample_all([request("Late?")])[0][0], "Late?")
         assert len(chaos.seen) == 1
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_server_that_only_keeps_the_connection_is_given_up(dialect: str) -> None:
+    with Chaos(["kept_waiting", ""]) as chaos:
+        engine = engine_of(chaos, DIALECTS[dialect])
+        is_right(engine.sample_all([request("Now?")])[0][0], "Now?")
+    with Chaos(["kept_waiting"], repeat=True) as chaos:
+        engine = RemoteEngine(engine_of(chaos).endpoint, patience=Patience(first=0.1), retries=Retries(attempts=1))
+        with pytest.raises(Fault, match=r"no part of an answer came for 0\.1 s"):
+            engine.sample_all([request("Now?")])
 
 
 def test_what_is_lost_is_counted_and_taken_back() -> None:
@@ -384,6 +399,54 @@ def test_a_key_is_sent_and_never_told() -> None:
         assert key not in shown
         with pytest.raises(Denied, match="set VLLM_API_KEY to a key"):
             RemoteEngine(replace(found, key="")).sample_all([request("?")])
+
+
+def test_a_certificate_is_verified(tmp_path: Path) -> None:
+    """One that nobody signed: no request reaches the server, and no key."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed, which makes the certificate")
+    key, certificate = str(tmp_path / "key"), str(tmp_path / "certificate")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    came: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(await reader.read(10))
+        writer.close()
+
+    async def ask() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        base = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        engine = RemoteEngine(endpoint(f"vllm/m@{base}", {"VLLM_API_KEY": "sk-secret"}))
+        with pytest.raises(Unreachable, match="a certificate that is not trusted here"):
+            await engine.sample(request("?"))
+        await engine.aclose()
+        server.close()
+
+    asyncio.run(ask())
+    assert came == []
+
+
+def test_proxies_are_used_but_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Chaos() as chaos:
+        monkeypatch.setenv("HTTP_PROXY", chaos.base)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        far = RemoteEngine(endpoint("vllm/m@http://models.test:8000", {}))  # a name that nobody has
+        is_right(far.sample_all([request("Far?")])[0][0], "Far?")
+        assert chaos.seen[-1].path == "http://models.test:8000/v1/chat/completions"
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        is_right(engine_of(chaos).sample_all([request("Near?")])[0][0], "Near?")
+
+
+def test_a_number_that_json_has_not_is_told() -> None:
+    with Chaos() as chaos:
+        (trace,) = engine_of(chaos).sample_all([request("?", temperature=float("inf"))])[0]
+        assert trace.finish == "error"
+        assert "inf or nan" in trace.error
+        assert chaos.seen == []
 
 
 def test_nobody_there_is_told_at_once() -> None:

@@ -125,6 +125,7 @@ def test_a_file_that_says_what_cannot_be(tmp_path: Path, text: str, why: str) ->
     with pytest.raises(UserError, match=why) as told:
         load(write(tmp_path, text))
     assert "\n" not in str(told.value)
+    assert "sk-" not in str(told.value)  # a key that stands in the file is not told
 
 
 def test_prices_go_by_the_longest_beginning(tmp_path: Path) -> None:

@@ -119,16 +119,21 @@ def _cut(examples: Sequence[Example], group: Sequence[int], tokens: int) -> Iter
 
 
 def _filled(examples: Sequence[Example], parts: Sequence[list[int]], tokens: int) -> Iterator[list[int]]:
-    """Parts put together to rows: each goes where it fits first (first-fit decreasing)."""
-    rows: list[tuple[list[int], int]] = []
+    """Parts, the largest first, put together to rows: each goes where it fits first (first-fit decreasing)."""
+    rows: list[list[int]] = []
+    used: dict[int, int] = {}  # tokens of the rows into which the smallest part would still go
+    least = _size(examples, parts[-1]) if parts else 0
     for part in parts:
         size = _size(examples, part)
-        at = next((at for at, (_, used) in enumerate(rows) if used + size <= tokens), None)
+        at = next((at for at, taken in used.items() if taken + size <= tokens), None)
         if at is None:
-            rows.append((list(part), size))
-        else:
-            rows[at] = (rows[at][0] + part, rows[at][1] + size)
-    for indices, _ in rows:  # parts of one group may have met again
+            at = len(rows)
+            rows.append([])
+        rows[at] += part
+        used[at] = used.get(at, 0) + size
+        if used[at] + least > tokens:
+            del used[at]
+    for indices in rows:  # parts of one group may have met again
         first: dict[tuple[int, ...], int] = {}
         for index in indices:
             first.setdefault(examples[index].prompt_ids, len(first))

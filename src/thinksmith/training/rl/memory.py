@@ -18,6 +18,7 @@ from thinksmith.training.rl.recipe import GRPORecipe
 # Tokens beside a prompt. More at a time make nothing faster: on a CPU the activations of so many stay near its cache,
 # and a GPU is busy.
 ENOUGH = {"cpu": 2048, "cuda": 16384}
+FEW = 8  # groups: parts of those that are cut are more than a quarter of a row, so a row has no more
 SPARE = 0.8  # of what is free: others may want some, and the estimate may be 10 % too low
 
 
@@ -41,7 +42,9 @@ def _filled(training: Training, tokens: int) -> Training:
     """Rows of up to so many tokens, or the largest that full completions make within them."""
     if training.packs:
         completion = (0,) * training.max_tokens
-        prompts = ((number,) + (0,) * (training.prompt_tokens - 1) for number in range(training.prompts))
+        group = training.prompt_tokens + training.num_generations * training.max_tokens
+        count = min(training.prompts, max(FEW, tokens // group + 1))
+        prompts = ((number,) + (0,) * (training.prompt_tokens - 1) for number in range(count))
         whole = [Example(prompt, completion) for prompt in prompts for _ in range(training.num_generations)]
         tokens = largest_row(whole, tokens)
     return replace(training, micro_tokens=tokens)

@@ -51,8 +51,8 @@ _CONTENT = {"json": "application/json", "sse": "text/event-stream", "ndjson": "a
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds: to connect, until the first byte (a long prompt is computed, a model loaded), between two bytes, and for
-    all of an answer (None: as long as it comes)."""
+    """Seconds: to connect, until the first event (a long prompt is computed, a model loaded) and for one that is only
+    kept waiting, between two bytes, and for all of an answer (None: as long as it comes)."""
 
     connect: float = 10.0
     first: float = 600.0
@@ -266,13 +266,16 @@ class Client:
 
     async def _events(self, response: httpx.Response, decoding: Decoder) -> AsyncGenerator[Data]:
         """Of a body. Its first byte may take longer than those behind it: headers come before a prompt is computed."""
-        chunks, size, patience = response.aiter_bytes(), 0, self._patience.first
+        chunks, size, patience, last = response.aiter_bytes(), 0, self._patience.first, time.monotonic()
         while chunk := await self._next(chunks, patience):
             size, patience = size + len(chunk), self._patience.between
             if size > MOST_WHOLE:
                 raise Garbled(f"{self._base}: the answer is longer than {MOST_WHOLE:,} bytes")
             for data in decoding.feed(chunk):
                 yield data
+                last = time.monotonic()
+            if time.monotonic() - last > self._patience.first:  # comments and empty lines keep connections alive
+                raise TimedOut(f"{self._base}: no part of an answer came for {self._patience.first:g} s")
             if decoding.ended:
                 with suppress(httpx.HTTPError, TimedOut):  # an end that is read too leaves the connection for others
                     while size < MOST_WHOLE and (chunk := await self._next(chunks, _AFTER_THE_END)):
@@ -331,6 +334,10 @@ class Client:
         if isinstance(error, httpx.TimeoutException):
             return TimedOut(f"{self._base}: nothing came for {self._patience.between:g} s")
         said = told(str(error) or type(error).__name__, self._secrets)
+        if "CERTIFICATE_VERIFY_FAILED" in said:
+            return Unreachable(
+                f"{self._base} has a certificate that is not trusted here ({said}): SSL_CERT_FILE adds one"
+            )
         if isinstance(error, (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.ProxyError)):
             return Unreachable(f"nothing answers at {self._base} ({said}): is the server running?")
         return Broken(f"{self._base} cut the connection{' in the middle' if open else ''} ({said})")

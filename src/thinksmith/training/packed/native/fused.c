@@ -138,7 +138,7 @@ void rotate(int64_t threads, int64_t rows, int64_t heads, int64_t half, const fl
             if (back)
                 for (int64_t d = 0; d < half; d++) {
                     out[d] = from[d] * c[d] + from[d + half] * s[d + half];
-                    out[d + half] = from[d + half] * c[d + half] - from[d] * s[d + half];
+                    out[d + half] = from[d + half] * c[d + half] - from[d] * s[d];
                 }
             else
                 for (int64_t d = 0; d < half; d++) {
