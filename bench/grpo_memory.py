@@ -13,7 +13,9 @@ process. `step`: whole steps with their rollout, for the prediction.
 `growth_off` is the largest error of what fit says that training takes beside the process, which is what the trainer
 compares with the free memory; `off` is that of the whole process, libraries included.
 
-    python bench/grpo_memory.py [--quick] [--only TEXT]
+    python bench/grpo_memory.py [--quick] [--only TEXT] [--ours]
+
+With --only and --ours what is not measured stays in the result as the last full run had it, with its date.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from _grpo_passes import PASSES
-from _result import finish
+from _result import RESULTS, finish, is_full
 
 GOALS = {"over_trl": 0.4, "1.5b_gb": 5.0, "growth_off": 0.1}
 GB, MEGA = 1e9, 1e6
@@ -63,15 +65,28 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+def kept(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All rows, in their order: those of the last full run where there is no new one."""
+    path, rows = RESULTS / "grpo_memory.json", {(row["name"], row["side"]): row for row in measured}
+    last: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if is_full(path) else {"figures": {"rows": []}}
+    for row in last["figures"]["rows"]:
+        rows.setdefault((row["name"], row["side"]), {"date": last["date"]} | row)
+    wanted = [(name, side) for name, each in PASSES.items() if not each.quick for side in ("ours", *each.trl)]
+    return [rows[each] for each in wanted if each in rows]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a short one of each kind")
     parser.add_argument("--only", default="", help="those whose name has this in it")
+    parser.add_argument("--ours", action="store_true", help="our side alone")
     options = parser.parse_args()
     if not Path("/proc/self/clear_refs").exists():
         raise SystemExit("the highest resident memory can only be measured on Linux")
     wanted = [name for name, each in PASSES.items() if each.quick == options.quick and options.only in name]
-    rows = [in_child(name, side) for name in wanted for side in ("ours", *PASSES[name].trl)]
+    sides = [(name, side) for name in wanted for side in ("ours", *(() if options.ours else PASSES[name].trl))]
+    rows = [in_child(name, side) for name, side in sides]
+    rows = rows if options.quick else kept(rows)
     over = ratios(rows)
     figures: dict[str, Any] = {"over": over}
     goals = {"growth_off": GOALS["growth_off"]}

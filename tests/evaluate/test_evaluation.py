@@ -199,7 +199,9 @@ def test_ctrl_c_leaves_a_run_to_go_on_with(store):
             sent.append(os.kill(os.getpid(), signal.SIGINT))
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(problems(), Adder(slots=2), sampling=SAMPLING, store=store, name="sums", on_attempt=interrupt)
+        evaluate(
+            problems(), Adder(slots=2, pause=0.02), sampling=SAMPLING, store=store, name="sums", on_attempt=interrupt
+        )
     (run,) = store.runs()
     assert run.status == "running"
     assert 7 <= run.attempts < 40

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from training_kit import random_examples, small_model, word_tokenizer
 
+from thinksmith.engines.local.native.road import NativeRoad
+from thinksmith.policy.adapter import LoRA, add_lora
 from thinksmith.policy.policy import Policy
 from thinksmith.training.batches import Example, pad
 from thinksmith.training.packed import blocks, buckets
@@ -302,6 +304,18 @@ def test_recomputing_layers_changes_nothing() -> None:
         recompute_layers(policy.model)
         policy.model.train()
     assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_model_whose_layers_are_recomputed_is_still_sampled_in_c(lora: bool) -> None:
+    policy = policy_of("Qwen2")
+    if lora:
+        add_lora(policy, LoRA(rank=2))
+    before = NativeRoad.fits(policy)
+    recompute_layers(policy.model)
+    assert NativeRoad.fits(policy) == before
+    if not before:
+        pytest.skip("there is no C compiler")
 
 
 def test_padding_weighs_nothing_however_far_scores_are_apart() -> None:

@@ -22,6 +22,7 @@ class Keeper:
     def __init__(self, store: Store, run_id: str, on_kept: Callable[[Attempt], None] = lambda attempt: None) -> None:
         self._store, self._run, self._on_kept = store, run_id, on_kept
         self._waiting: list[tuple[Attempt, asyncio.Future[None]]] = []
+        self._writing: list[tuple[Attempt, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._failed: Exception | None = None
 
@@ -45,6 +46,7 @@ class Keeper:
         while self._waiting:
             await asyncio.sleep(MOMENT)
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            self._writing = batch
             try:
                 await asyncio.to_thread(self._store.add, self._run, [attempt for attempt, _ in batch])
             except Exception as error:
@@ -52,14 +54,22 @@ class Keeper:
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
+                self._writing = []
                 continue
+            self._writing = []
             for attempt, future in batch:
                 self._on_kept(attempt)
                 if not future.done():
                     future.set_result(None)
 
     def flush(self) -> None:
-        """Store at once what still waits, after the loop was stopped: it is finished, so it shall not be lost."""
-        batch, self._waiting = self._waiting, []
+        """Store at once what still waits, after the loop was stopped: it is finished, so it shall not be lost.
+
+        What was being written then may be there already; added again, it stays as it is, and it is told of now.
+        """
+        batch = [attempt for attempt, _ in (*self._writing, *self._waiting)]
+        self._writing, self._waiting = [], []
         if batch:
-            self._store.add(self._run, [attempt for attempt, _ in batch])
+            self._store.add(self._run, batch)
+            for attempt in batch:
+                self._on_kept(attempt)

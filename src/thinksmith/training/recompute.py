@@ -20,3 +20,7 @@ def recompute_layers(model: Any) -> None:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
     else:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+    # transformers lets the embeddings' output ask for a gradient, which only the reentrant way needs: it would cost the
+    # first layer's backward pass where the weights are frozen, and a hook keeps the engine from its code in C.
+    if getattr(model, "_require_grads_hook", None) is not None:
+        model.disable_input_require_grads()

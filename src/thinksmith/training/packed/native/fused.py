@@ -95,19 +95,23 @@ def _rotated(module: Any) -> Callable[..., Any]:
     own = module.forward
 
     def forward(hidden_states: Tensor, position_embeddings: Any = None, slots: Any = None, **more: Any) -> Any:
-        cos, sin = position_embeddings or (None, None)
-        if slots is None or not _plain(hidden_states) or not _plain(cos) or cos.shape[2:] != (module.head_dim,):
+        if slots is None or not _plain(hidden_states) or not _whole(position_embeddings, module.head_dim):
             return own(hidden_states, position_embeddings=position_embeddings, slots=slots, **more)
         heads = (*hidden_states.shape[:-1], -1, module.head_dim)
         query, key, value = (each(hidden_states).view(heads) for each in (module.q_proj, module.k_proj, module.v_proj))
         if hasattr(module, "q_norm"):
             query, key = module.q_norm(query), module.k_norm(key)
-        query, key = Rotation.apply(query, key, cos, sin)  # type: ignore[no-untyped-call]
+        query, key = Rotation.apply(query, key, *position_embeddings)  # type: ignore[no-untyped-call]
         turned = (each.transpose(1, 2) for each in (query, key, value))
         out = slots.attend(*turned, module.scaling, None).transpose(1, 2)
         return module.o_proj(out.reshape(*heads[:-2], -1)), None
 
     return forward
+
+
+def _whole(angles: tuple[Tensor, Tensor], dim: int) -> bool:
+    """Are all numbers of a head rotated?"""
+    return all(_plain(each) and each.shape[2:] == (dim,) for each in angles)
 
 
 def _plain(x: Tensor) -> bool:
