@@ -1,7 +1,7 @@
 """Evaluating: what the driver, the verifier and the store add to the engine's own work, and a store of a million
 attempts: how fast they go in, how long a report and a page of traces take.
 
-The overhead: 1,000 problems by `tiny`, through the engine alone (all requests at once) and through `evaluate`, in
+The overhead: 500 problems by `tiny`, through the engine alone (all requests at once) and through `evaluate`, in
 turns, until the last attempt is on the disk; seconds of the processor, which other programs on the machine change
 little, and wall time beside. The store: 64 attempts at each of 15,625 problems (as the papers on reasoning have them),
 about 200 tokens each with their ids and log-probabilities, added 500 at a time; then the columns, the whole report as
@@ -205,7 +205,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        figures: dict[str, Any] = overhead(folder, 300 if quick else 1000, 3 if quick else 5)
+        figures: dict[str, Any] = overhead(folder, 300 if quick else 500, 3)
         with Store.open(folder / "store.db") as store:
             run, ingest = fill(store, 100_000 if quick else 1_000_000)
             figures |= ingest | report_times(store, run, folder) | page_times(store, run)

@@ -93,6 +93,10 @@ def test_shipped_recipes_are_let_through(name: str) -> None:
             {"training": {"loss_type": "gspo", "minibatches": 2}},
             "training.epsilon = 0.2 never clips in gspo",
         ),
+        (
+            {"rewards": {"correctness": 0.0, "length": {"weight": 0}}},
+            "all weights under [rewards] are 0, so nothing would be learnt",
+        ),
         ({"rollout": {"max_draws": 2.0}}, "does nothing without rollout.dynamic_sampling = true"),
         ({"curriculum": {"lowest": 0.1}}, "curriculum.lowest = 0.1 does nothing without curriculum.measure above 0"),
         ({"curriculum": {"highest": 0.9}}, "does nothing without curriculum.measure above 0"),
@@ -127,6 +131,7 @@ def test_what_is_refused(tables: dict[str, Any], message: str) -> None:
         {"model": "tiny:bfloat16"},
         {"curriculum": {"lowest": 0.1, "highest": 0.9, "measure": 2, "again": 9}},
         {"rollout": {"dynamic_sampling": True, "max_draws": 1.0}},
+        {"rewards": {"correctness": 0.0, "length": {"weight": -1}}},
     ],
 )
 def test_what_is_let_through(tables: dict[str, Any]) -> None:

@@ -132,6 +132,9 @@ def _plan_faults(recipe: GRPORecipe) -> Iterator[str]:
             f"curriculum.lowest = {curriculum.lowest} must be below curriculum.highest = {curriculum.highest}: no "
             "problem would be asked"
         )
+    weights = [value.get("weight") if isinstance(value, dict) else value for value in recipe.rewards.values()]
+    if not any(weights):
+        yield "all weights under [rewards] are 0, so nothing would be learnt: give one reward another weight"
 
 
 def _around(choices: Sequence[int], value: int) -> list[int]:
