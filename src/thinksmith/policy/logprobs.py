@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from thinksmith.policy.softmax import LogSoftmax
+
 CHUNK_ELEMENTS = 1 << 24  # logits in one chunk: 64 MB in float32
 
 
@@ -46,6 +48,7 @@ def sequence_logprobs(
         raise ValueError("the first token of a sequence has no log-probability")
     hidden_BTD = model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
     hidden_ND = hidden_BTD[:, :-1][where_BT[:, 1:]]
+    del hidden_BTD  # nothing else wants it, and logits come
     target_N = ids_BT[:, 1:][where_BT[:, 1:]]
     found = score(model, hidden_ND, target_N, entropy=entropy, temperature=temperature, chunk_tokens=chunk_tokens)
     logprobs_BT = _scatter(found.logprobs_N, where_BT)
@@ -106,44 +109,8 @@ def _score(
     logits_CV = head_logits(model, hidden_CD)
     if temperature != 1.0:
         logits_CV = logits_CV / temperature
-    scored: tuple[torch.Tensor, torch.Tensor] = _LogSoftmax.apply(logits_CV, target_C, entropy)  # type: ignore[no-untyped-call]
+    scored: tuple[torch.Tensor, torch.Tensor] = LogSoftmax.apply(logits_CV, target_C, entropy)  # type: ignore[no-untyped-call]
     return scored
-
-
-class _LogSoftmax(torch.autograd.Function):
-    """log p(target) and the entropy of each row of logits. Of tensors of their size it keeps the probabilities alone.
-
-    d log p(y) / d logit_v = [v = y] - p_v,  and  d H / d logit_v = -p_v (log p_v + H).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, logits_CV: torch.Tensor, target_C: torch.Tensor, entropy: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        total_C = logits_CV.logsumexp(-1)
-        logprobs_C = logits_CV.gather(-1, target_C[:, None])[:, 0] - total_C
-        prob_CV = (logits_CV - total_C[:, None]).exp_()
-        entropy_C = torch.zeros_like(total_C)
-        if entropy:
-            # A token that cannot come (logit -inf) has no part in the entropy: 0 log 0 is 0.
-            entropy_C = total_C - (prob_CV * logits_CV).nan_to_num_(nan=0.0).sum(-1)
-        ctx.save_for_backward(prob_CV, target_C, entropy_C)
-        ctx.set_materialize_grads(False)
-        return logprobs_C, entropy_C
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor | None) -> Any:
-        prob_CV, target_C, entropy_C = ctx.saved_tensors
-        logprob_grad_C, entropy_grad_C = grads
-        if logprob_grad_C is None:
-            logprob_grad_C = torch.zeros_like(entropy_C)
-        if entropy_grad_C is None:
-            grad_CV = prob_CV * -logprob_grad_C[:, None]
-        else:
-            surprise_CV = prob_CV.log().nan_to_num_(neginf=0.0).add_(entropy_C[:, None])
-            grad_CV = surprise_CV.mul_(-entropy_grad_C[:, None]).sub_(logprob_grad_C[:, None]).mul_(prob_CV)
-        grad_CV.scatter_add_(-1, target_C[:, None], logprob_grad_C[:, None])
-        return grad_CV, None, None
 
 
 def _scatter(values_N: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:

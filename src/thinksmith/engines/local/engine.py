@@ -26,6 +26,7 @@ from thinksmith.engines.local.batch import Batch
 from thinksmith.engines.local.memory import out_of_memory
 from thinksmith.engines.local.rows import Closing, Job, Listener, Row, Watch, opened_in, still_thinks, trace_of
 from thinksmith.errors import UserError
+from thinksmith.native.threads import let_go
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Request, Sampling, Trace
 from thinksmith.thinking import Piece, Tags
@@ -213,6 +214,7 @@ class LocalEngine:
         return Watch(self._policy, job, self._closing)
 
     def _enqueue(self, jobs: Sequence[Job]) -> None:
+        let_go()  # the caller waits, or does other things than compute
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine is closed")
@@ -242,6 +244,7 @@ class LocalEngine:
 
     def _next(self, waiting: deque[Row]) -> bool:
         """Wait for work; False once there was none for a while, and the thread is over."""
+        let_go()  # whoever has the traces may compute next
         with self._changed:
             self._changed.wait_for(lambda: self._inbox or self._closed, LINGER)
             if self._inbox and not self._closed:

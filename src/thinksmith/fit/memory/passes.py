@@ -27,6 +27,7 @@ from thinksmith.fit.shapes.shape import Shape
 CHUNK_ELEMENTS = 1 << 24  # logits in one chunk, as `policy/logprobs.py` has it
 SOFTMAX_COPIES = 3  # log-probabilities, their gradient and that of the logits: torch's backward pass of cross_entropy
 CHUNK_COPIES = 3  # logits, their probabilities, and the product of both, for the entropy
+NATIVE_COPIES = 2  # logits and their probabilities; later these and the gradient: `policy/softmax.c`
 FILL = 256  # `training/sft.py` rounds the number of logits up to this
 LANE = 16  # numbers of a vector, of which a head has whole ones in C, where vectors are 512 bits wide
 
@@ -35,7 +36,8 @@ LANE = 16  # numbers of a vector, of which a head has whole ones in C, where vec
 class Pass:
     """A micro-batch: `rows` sequences of `length` tokens, of which `learnt` in all have logits, all at a time or in
     chunks (`chunked`). `recomputed`: each layer keeps its input alone (checkpointing). `several`: it is not the step's
-    only one, so gradients are there already. `gradient`: bytes of a number of these."""
+    only one, so gradients are there already. `gradient`: bytes of a number of these. `native`: log-probabilities are
+    computed in C."""
 
     way: Way
     rows: int
@@ -45,6 +47,7 @@ class Pass:
     recomputed: bool
     several: bool
     gradient: int
+    native: bool = False
 
     @property
     def tokens(self) -> int:
@@ -102,17 +105,19 @@ def _at_the_loss(
     way, one = step.way, shape.vocab * FLOAT
     narrow = shape.vocab * way.product if way.product < FLOAT else 0  # logits and their gradient, as multiplied
     if step.chunked:
-        rows = min(step.learnt, max(1, CHUNK_ELEMENTS // shape.vocab))
-        first = waiting if rows < step.learnt else 0  # an earlier chunk's part of the head's gradient
-        softmax, product = CHUNK_COPIES * one * rows, (one + narrow) * rows
-        # The last layer's output where a token is learnt: for the head's gradient, or to make a chunk again.
-        inputs = step.learnt * (shape.hidden * way.product * (way.full or rows < step.learnt) + INDEX)
+        learnt, rows = step.learnt, min(step.learnt, max(1, CHUNK_ELEMENTS // shape.vocab))
+        softmax = (NATIVE_COPIES if step.native else CHUNK_COPIES) * one * rows
     else:
-        rows, first = round_up(step.learnt, FILL), 0
-        inputs = rows * (shape.hidden * way.product * way.full + INDEX)
-        softmax, product = SOFTMAX_COPIES * one * rows, (one + narrow) * rows
-    whole = kept_bytes + inputs
-    yield Moment("softmax", there + first, whole, copies, softmax, 0)
+        learnt = rows = round_up(step.learnt, FILL)
+        softmax = SOFTMAX_COPIES * one * rows
+    several = rows < learnt
+    first = waiting if several else 0  # an earlier chunk's part of the head's gradient
+    picked = learnt * shape.hidden * way.product  # the last layer's output where a token is learnt
+    kept_picked = picked * (way.full or several)  # for the head's gradient, or to make a chunk again
+    whole, product = kept_bytes + learnt * INDEX, (one + narrow) * rows
+    # Chunks are largest in the forward pass, when what was picked is there in any case.
+    yield Moment("softmax", there + first, whole + (picked if step.chunked else kept_picked), copies, softmax, 0)
+    whole += kept_picked
     yield Moment("head", there + first, whole, copies, product, head + rows * shape.hidden * way.product)
 
 

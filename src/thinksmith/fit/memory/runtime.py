@@ -17,6 +17,8 @@ OPERATED_BY_TORCH = ("local", "vllm")
 PYTHON = 404 * MiB
 # More, in one that has made a first step of GRPO: measured by bench/grpo_memory.py.
 TRAINER = 48 * MiB
+# Of a token that was sampled: its id, its log-probability and its text as Python keeps them, measured there too.
+TRACE = 160
 # Of a process with llama.cpp in it: measured by bench/fit.py through llama-cpp-python.
 LLAMACPP = 41 * MiB
 # With CUDA 13 and PyTorch 2.10, before any tensor: https://github.com/unslothai/unsloth-zoo/pull/1053; PyTorch's

@@ -16,7 +16,7 @@ from thinksmith.fit.memory.estimate import Estimate, Item
 from thinksmith.fit.memory.local import generating_items
 from thinksmith.fit.memory.optimizers import STATES, STEPS, number, state_bytes, step_bytes, trained_bytes
 from thinksmith.fit.memory.passes import Pass, peak
-from thinksmith.fit.memory.runtime import TRAINER, runtime_items
+from thinksmith.fit.memory.runtime import TRACE, TRAINER, runtime_items
 from thinksmith.fit.memory.serving import MOST as MOST_SERVED
 from thinksmith.fit.memory.serving import Serving
 from thinksmith.fit.plans.verdict import largest
@@ -171,7 +171,9 @@ def training_memory(shape: Shape, training: Training, device: Device) -> Estimat
     ]
     if training.method == "grpo":
         if device.kind != "cuda" or device.unified:
+            sampled = training.sequences * training.max_tokens
             items.append(Item("trainer", TRAINER, "what a first step of GRPO loads and makes, measured"))
+            items.append(Item("traces", TRACE * sampled, f"{sampled:,} tokens as Python keeps them, measured"))
         items += _rollout(shape, training, device)
     items += _pass(shape, training, device, gradients)
     items += [
@@ -263,7 +265,10 @@ def _pass(shape: Shape, training: Training, device: Device, gradients: int) -> l
     width = training.tokens if training.packs else training.padded
     if training.packs:
         rows, learnt = 1, max(1, training.tokens - max(1, training.prompt_tokens))
-    step = Pass(way, rows, width, rows * learnt, chunked, training.checkpointing, several, number(training))
+    step = Pass(
+        way, rows, width, rows * learnt, chunked, training.checkpointing, several, number(training),
+        native=device.kind == "cpu",
+    )  # fmt: skip
     moment = peak(shape, step, gradients)
     phase = "forward and backward"
     kept = "of the layers' inputs alone" if training.checkpointing else f"of {shape.layers} layers"

@@ -66,4 +66,5 @@ def packed_scores(policy: Policy, pack: Pack, *, entropy: bool = False, temperat
             slots=_Step(pack.layout),
         ).last_hidden_state
     hidden_MD = hidden_1ND.squeeze(0).index_select(0, pack.before_M)
+    del hidden_1ND  # nothing else wants it, and logits come
     return score(policy.model, hidden_MD, pack.targets_M, entropy=entropy, temperature=temperature)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,16 +52,23 @@ def pack(examples: Sequence[Example], indices: Sequence[int], device: torch.devi
         for row, example in members:
             start, completion = len(ids), example.completion_ids
             segments.append(Segment(start, start + len(completion)))
-            learnt = sorted(set(range(len(completion))) - set(example.given))
-            before += [start + at - 1 if at else seen.end - 1 for at in learnt]
-            targets += [completion[at] for at in learnt]
-            rows += [row] * len(learnt)
+            # A token follows the one on its left, the first the end of the prompt.
+            follows = [seen.end - 1, *range(start, start + len(completion) - 1)]
+            if example.given:
+                learnt = sorted(set(range(len(completion))) - set(example.given))
+                before += [follows[at] for at in learnt]
+                targets += [completion[at] for at in learnt]
+                rows += [row] * len(learnt)
+            else:
+                before += follows[: len(completion)]
+                targets += completion
+                rows += [row] * len(completion)
             ids += completion
             positions += range(len(prompt), len(prompt) + len(completion))
         crossings.append(Crossing(seen, Segment(seen.end, len(ids))))
 
     def whole(numbers: list[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.int64, device=device)
+        return torch.from_numpy(np.array(numbers, dtype=np.int64)).to(device)  # twice as fast as from the list
 
     layout = Layout(segments, [each for each in crossings if each.seers.length and each.seen.length], device)
     return Pack(whole(ids), whole(positions), whole(before), whole(targets), whole(rows), tuple(indices), layout)

@@ -92,6 +92,7 @@ def train(
         except NotFiniteError as error:
             raise UserError(_spoilt(step, error)) from None
         on_attempts((*rollout.attempts, *rollout.wasted))
+        del rollout  # the next one wants the memory of its traces
         every = recipe.evaluation.every
         if every and (step + 1) % every == 0:
             with whole(policy.model):

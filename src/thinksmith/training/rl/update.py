@@ -162,8 +162,10 @@ def _completion(trace: Trace, advantage: float, masked: bool) -> Completion:
     if trace.logprobs is None:
         raise ValueError("GRPO needs an engine that gives log-probabilities")
     forced = range(len(trace.token_ids)) if masked else trace.forced
-    given = set(forced)
-    sampled = tuple(logprob for place, logprob in enumerate(trace.logprobs) if place not in given)
+    sampled = tuple(trace.logprobs)
+    if forced:
+        given = set(forced)
+        sampled = tuple(logprob for place, logprob in enumerate(sampled) if place not in given)
     return Completion(Example(trace.prompt_ids, trace.token_ids, tuple(forced)), advantage, sampled)
 
 
@@ -294,7 +296,7 @@ class _Step:
 
     def _sampled(self, micro: Micro) -> Tensor:
         values = [value for i in micro.indices for value in self.chosen[i].sampled]
-        return torch.tensor(values, dtype=torch.float32, device=micro.rows_M.device)
+        return torch.from_numpy(np.array(values, dtype=np.float32)).to(micro.rows_M.device)
 
     def _per_token(self, values: Sequence[float], micro: Micro) -> Tensor:
         """Each completion's value at its learnt tokens."""

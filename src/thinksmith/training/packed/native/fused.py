@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from ctypes import c_float, c_int64, c_void_p
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> Tenso
     return out
 
 
+@cache
 def _library() -> ctypes.CDLL:
     found = library(FUSED)
     assert found is not None, "`fused` looked"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import Structure, byref, c_float, c_int64, c_void_p
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class NativeAttention(torch.autograd.Function):
         return *(x.transpose(0, 1).to(q_HND.dtype) for x in found), None, None
 
 
+@cache
 def _library() -> ctypes.CDLL:
     found = library(ATTENTION)
     assert found is not None, "ask `fits` first"
