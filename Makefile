@@ -6,10 +6,16 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Installs a Debian package where there is apt, quietly; whether it came is for the caller to see.
+apt = { command -v apt-get >/dev/null || exit 0; \
+  if [ "$$(id -u)" = 0 ]; then as_root=; else as_root="sudo -n"; fi; \
+  { $$as_root apt-get install -y -q $(1) || { $$as_root apt-get update -q && $$as_root apt-get install -y -q $(1); }; } \
+  >/dev/null 2>&1 || true; }
+chromium = { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
 BENCHES := $(filter-out bench/_% bench/write_docs.py,$(wildcard bench/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install install-test bubblewrap test lint types bench-quick docs clean distclean
+.PHONY: help quickstart install install-test bubblewrap chromium test lint types bench-quick docs clean distclean
 .DELETE_ON_ERROR:
 
 help: ## what can be made
@@ -18,18 +24,17 @@ help: ## what can be made
 quickstart: install ## install into .venv and see a small model learn to reason (about 4 minutes)
 	@$(BIN)/thinksmith quickstart
 
-test: install-test bubblewrap ## install what tests need and run them all
+test: install-test bubblewrap chromium ## install what tests need and run them all
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 bubblewrap: ## install bubblewrap where it is missing and apt is there (the sandbox's strongest layer)
-	@command -v bwrap >/dev/null && exit 0; \
-	if command -v apt-get >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ]; then as_root=; else as_root="sudo -n"; fi; \
-	  { $$as_root apt-get install -y -q bubblewrap || \
-	    { $$as_root apt-get update -q && $$as_root apt-get install -y -q bubblewrap; }; } >/dev/null 2>&1; \
-	fi; \
-	command -v bwrap >/dev/null || echo "bubblewrap is missing (apt install bubblewrap): the sandbox falls back to Landlock" \
+	@command -v bwrap >/dev/null || $(call apt,bubblewrap)
+	@command -v bwrap >/dev/null || echo "bubblewrap is missing (apt install bubblewrap): the sandbox falls back to Landlock" \
 	  "and seccomp, and the tests of namespaces are skipped" >&2
+
+chromium: ## install Chromium where it is missing and apt is there (pages are tested in it)
+	@$(chromium) || $(call apt,chromium)
+	@$(chromium) || echo "Chromium is missing (apt install chromium): the tests of pages in a browser are skipped" >&2
 
 lint: install-test ## style and likely mistakes
 	@$(BIN)/ruff check src tests bench && $(BIN)/ruff format --check src tests bench

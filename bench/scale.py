@@ -48,7 +48,7 @@ GOALS = {
     "smaller_thinking_over_larger_at_once": "the whole paired interval is above 0",
 }  # fmt: skip
 MOST_TOKENS = 400
-THRESHOLDS = (0.8, 0.9, 0.95)
+THRESHOLDS = (0.8, 0.95)  # beside the default
 
 
 def recorded() -> dict[str, Any]:
@@ -56,7 +56,7 @@ def recorded() -> dict[str, Any]:
     path = DATA / "replay" / "math_cot_100.jsonl"
     if not path.exists():
         return {"missing": f"{path.name} is not here; THINKSMITH_DATA names the folder of the data sets"}
-    strategies = "single,vote,adaptive,adaptive:threshold=0.9,best_of:by=recorded,confident:by=recorded,pass"
+    strategies = "single,vote,adaptive,adaptive:threshold=0.95,best_of:by=recorded,confident:by=recorded,pass"
     policies = parse_policies(strategies + ",confident:by=recorded,first=4,step=1")
     made = work_out([pool_of_file(str(path))], policies, title="recorded")
     vote, adaptive = (_point(made, spec, 8) for spec in ("vote", "adaptive"))
@@ -73,7 +73,7 @@ def tiny(problems: Sequence[Problem], samples: int, store: Store, quick: bool) -
     budgets = ("0,none", "", "1") if quick else ("0,16,32,64,none", "128,256", "1,2,4")
     pools = _pools("tiny", parse_settings(*budgets), problems, samples, store)
     whole = next(pool for pool in pools if pool.budget == "none")
-    adaptive = [f"adaptive:threshold={threshold}" for threshold in THRESHOLDS]
+    adaptive = ["adaptive", *(f"adaptive:threshold={threshold}" for threshold in THRESHOLDS)]
     policies = parse_policies(",".join(["vote", *adaptive, "adaptive:rule=window,window=4", "best_of", "pass"]))
     voting = work_out([whole], policies, title="tiny")
     made = work_out(pools, parse_policies("single"), title="tiny", own=voting.curves.points)
@@ -198,11 +198,8 @@ def holds(figures: dict[str, Any]) -> bool:
         all(abs(found[spec] - GOALS[goal]) <= GOALS["within"] for spec, goal in wanted.items())
         and known["adaptive_loses"]["mean"] <= GOALS["recorded_adaptive_loses_at_most"]
         and known["adaptive_samples_of_vote"] <= GOALS["recorded_adaptive_samples_at_most"]
-        and any(
-            row["loses"] <= GOALS["tiny_adaptive_loses_at_most"]
-            and row["tokens_of_vote"] <= GOALS["tiny_adaptive_tokens_at_most"]
-            for row in models["saving"]
-        )
+        and models["saving"][0]["loses"] <= GOALS["tiny_adaptive_loses_at_most"]  # by the default threshold
+        and models["saving"][0]["tokens_of_vote"] <= GOALS["tiny_adaptive_tokens_at_most"]
         and pair["smaller_thinking_over_larger_at_once"]["low"] > 0
     )
 

@@ -431,6 +431,60 @@ def test_cancelling_frees_the_slots_and_leaves_the_others_alone(engine):
     assert engine.room == 64
 
 
+def test_what_is_asked_for_in_one_turn_of_the_loop_comes_in_at_once(engine, monkeypatch):
+    came = []
+    enqueue = engine._enqueue
+    monkeypatch.setattr(engine, "_enqueue", lambda jobs: (came.append(len(jobs)), enqueue(jobs)))
+
+    async def run():
+        return await asyncio.gather(*(engine.sample(ask(number)) for number in range(40)))
+
+    found = asyncio.run(run())
+    assert came == [32, 8]  # a batch full, and what is left
+    monkeypatch.undo()
+    together = engine.sample_all([ask(number) for number in range(40)])
+    assert [traces[0].token_ids for traces in found] == [traces[0].token_ids for traces in together]
+
+
+def test_event_loops_in_several_threads_do_not_wait_for_each_other(engine):
+    """A loop that stands still does not hold up what another one asked for."""
+    held, found = threading.Event(), []
+
+    async def stands_still():
+        task = asyncio.create_task(engine.sample(ask(1)))
+        await asyncio.sleep(0)  # it has asked, and its loop does not turn again
+        held.wait(60)
+        return await task
+
+    async def goes_on():
+        found.append(await asyncio.wait_for(engine.sample(ask(2)), 60))
+
+    first = threading.Thread(target=lambda: found.append(asyncio.run(stands_still())))
+    second = threading.Thread(target=lambda: asyncio.run(goes_on()))
+    first.start()
+    second.start()
+    second.join(60)
+    assert len(found) == 1
+    held.set()
+    first.join(60)
+    assert len(found) == 2
+
+
+def test_cancelled_before_it_came_in_it_leaves_nothing(engine):
+    async def run():
+        tasks = [asyncio.create_task(engine.sample(long_request(engine, number))) for number in range(5)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(run())
+    deadline = time.monotonic() + 20
+    while engine.room < 64 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert engine.room == 64
+
+
 def test_ctrl_c_while_waiting_cancels_and_leaves_the_engine_usable(engine):
     expected = engine.sample_all([ask(1)])[0][0].token_ids
 

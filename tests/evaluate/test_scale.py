@@ -37,7 +37,10 @@ from thinksmith.verify import verify
 
 def point(x, scores, series="a", oracle=False, size=1):
     costs = np.array([[x, np.nan, size]] * len(scores), dtype=float)
-    return Point(series, "m", "none", "vote", size, "run", np.array(scores, dtype=float), costs, oracle=oracle)
+    problems = tuple(Problem(f"p/{at}", "What?", "7", "number") for at in range(len(scores)))
+    return Point(
+        series, "m", "none", "vote", size, "run", problems, np.array(scores, dtype=float), costs, oracle=oracle
+    )
 
 
 some = st.lists(
@@ -184,6 +187,23 @@ def test_only_shared_problems_count():
         work_out([one, pool("b", "r2", RIGHTS, ids=[0, 1, 2, 3], gold="8")], parse_policies("single"), title="t")
     with pytest.raises(UserError, match="nothing to draw"):
         work_out([], parse_policies("single"), title="t")
+
+
+def test_points_of_other_runs_are_paired_by_problem_and_not_by_place():
+    pools = [pool("a", "r1", RIGHTS, ids=[0, 1, 2, 3])]
+    known = [each.problem for each in pools[0].problems]
+    names = [known[3], Problem("p/9", "What?", "7", "number"), known[1], known[2]]
+    own = replace(point(10, [0.3, 0.9, 0.1, 0.2]), problems=tuple(names), run="r2")
+    found = work_out(pools, parse_policies("single"), title="t", own=[own])
+    (mine,) = [each for each in found.curves.points if each.run == "r2"]
+    assert [problem.id for problem in mine.problems] == [problem.id for problem in found.curves.points[0].problems]
+    assert mine.score_P.tolist() == [0.1, 0.2, 0.3]
+    assert any("1 problems are left out" in note for note in found.notes)
+    changed = replace(own, problems=tuple(replace(each, answer="8") for each in names))
+    with pytest.raises(UserError, match="mean different problems"):
+        work_out(pools, parse_policies("single"), title="t", own=[changed])
+    with pytest.raises(UserError, match="share no problem"):
+        work_out(pools, parse_policies("single"), title="t", own=[replace(own, problems=names[1:2])])
 
 
 # Runs

@@ -101,12 +101,12 @@ def test_best_of_eight_by_recorded_scores(recorded, right, path, spec, accuracy)
 def test_adaptive_reaches_vote_with_at_most_55_per_cent_of_the_samples(recorded, right):
     """Over many orders, as the mean of each: within one point of vote."""
     voted = [in_an_order(recorded, right, "vote@8", seed) for seed in ORDERS]
-    for spec in ("adaptive:most=8", "adaptive:most=8,threshold=0.9", "adaptive:rule=window,most=8,window=3"):
+    for spec in ("adaptive:most=8,threshold=0.95", "adaptive:most=8", "adaptive:rule=window,most=8,window=3"):
         found = [in_an_order(recorded, right, spec, seed) for seed in ORDERS]
         accuracy = sum(each for each, _ in found) / len(found)
         assert abs(accuracy - sum(each for each, _ in voted) / len(voted)) <= 0.01
         assert sum(share for _, share in found) / len(found) <= 0.55
-        if spec == "adaptive:most=8":  # what is left could not have changed the vote
+        if spec == "adaptive:most=8,threshold=0.95":  # what is left could not have changed the vote
             assert found == [(accuracy, share) for (accuracy, _), (_, share) in zip(voted, found, strict=True)]
 
 

@@ -280,14 +280,16 @@ def test_the_window_stops_where_a_whole_window_agrees():
     assert len(outcome_of(adaptive(sampling(), rule="window", window=4, most=16), Scripted(split)).traces) == 8
 
 
-def test_a_unanimous_problem_takes_four_draws_at_once():
+@pytest.mark.parametrize(("threshold", "draws", "chance"), [(0.9, 3, "0.938"), (0.95, 4, "0.969")])
+def test_a_unanimous_problem_takes_three_or_four_draws_at_once(threshold, draws, chance):
     engine = Scripted([said("1")] * 16, ticks=3)
-    outcome = outcome_of(adaptive(sampling(), most=16), engine)
-    assert (len(outcome.traces), outcome.why) == (4, "the leader is ahead with probability 0.969")
+    outcome = outcome_of(adaptive(sampling(), most=16, threshold=threshold), engine)
+    assert (len(outcome.traces), outcome.why) == (draws, f"the leader is ahead with probability {chance}")
+    assert outcome.tokens == sum(trace.tokens for trace in outcome.traces)
 
 
 def test_steps_are_faster_for_some_more_draws():
-    traces = [said(each) for each in ["1", "2"] * 2 + ["1"] * 12]
+    traces = [said(each) for each in ["1", "2"] * 4 + ["1"] * 8]
     small, large = (
         len(outcome_of(adaptive(sampling(), most=16, step=step), Scripted(traces)).traces) for step in (1, 8)
     )

@@ -67,6 +67,7 @@ class LocalEngine:
         self._closing: Closing | None = None
         self._changed = threading.Condition()  # guards all below
         self._inbox: deque[Job] = deque()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[Job]] = {}  # in this turn of each
         self._pending = 0  # rows that were asked for and have not ended
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -113,7 +114,8 @@ class LocalEngine:
 
     async def sample(self, request: Request) -> list[Trace]:
         """The request's traces. Raises UserError for a request that can never work; cancelling frees its slots."""
-        job = self._submit(request)
+        job = self._prepare(request)
+        self._gather(job)
         try:
             rows = await asyncio.wrap_future(job.done)
         finally:
@@ -131,7 +133,8 @@ class LocalEngine:
             with suppress(RuntimeError):  # the loop is closed: nobody listens any more
                 loop.call_soon_threadsafe(pieces.put_nowait, found)
 
-        job = self._submit(request, hand_over)
+        job = self._prepare(request, hand_over)
+        self._gather(job)
         job.done.add_done_callback(lambda _: hand_over(None))
         try:
             while (found := await pieces.get()) is not None:
@@ -177,10 +180,32 @@ class LocalEngine:
                 raise RuntimeError("requests are running")
             self._batch.release()
 
-    def _submit(self, request: Request, listener: Listener | None = None) -> Job:
-        job = self._prepare(request, listener)
-        self._enqueue([job])
-        return job
+    def _gather(self, job: Job) -> None:
+        """Hand over what is asked for in one turn of the event loop at once, a batch full at most: a batch that grows
+        while hundreds of prompts are rendered takes hundreds of steps that each serve few."""
+        loop = asyncio.get_running_loop()
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            jobs = self._gathered.setdefault(loop, [])
+            jobs.append(job)
+            self._pending += len(job.rows)  # so that `room` counts it
+        if len(jobs) >= self._slots:
+            self._hand_over(loop)
+        elif len(jobs) == 1:
+            loop.call_soon(self._hand_over, loop)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._changed:
+            jobs = self._gathered.pop(loop, [])
+            self._pending -= sum(len(job.rows) for job in jobs)
+        if not jobs:  # a batch was full before the loop came round
+            return
+        try:
+            self._enqueue(jobs)
+        except RuntimeError:  # closed meanwhile
+            for job in jobs:
+                job.done.cancel()
 
     def _prepare(self, request: Request, listener: Listener | None = None) -> Job:
         """Render and check a request. Raises UserError."""

@@ -19,6 +19,7 @@ import numpy as np
 from thinksmith.evaluate.scaling.policies import COSTS
 from thinksmith.evaluate.scaling.pool import Floats
 from thinksmith.evaluate.statistics.stats import mean_interval, share
+from thinksmith.records import Problem
 
 Axis = Literal["tokens", "flops", "seconds"]
 AXES: Mapping[Axis, str] = {
@@ -32,10 +33,11 @@ AXES: Mapping[Axis, str] = {
 class Point:
     """A strategy of one size, by one model with one budget.
 
-    `series` names the curve that it lies on. `score_P` and `cost_PX` (of `policies.COSTS`) are the expectations for
-    each problem. `rate`: tokens per second (None: not measured). `oracle`: it looks at the gold, so it
-    is a limit and on no front. `own`: it is measured on samples of its own, not worked out from a pool. `trials`: how
-    often the strategy could be run side by side on a problem's samples, its share of what was drawn.
+    `series` names the curve that it lies on; `problems` are those of P, in order. `score_P` and `cost_PX` (of
+    `policies.COSTS`) are the expectations for each problem. `rate`: tokens per second (None: not measured). `oracle`:
+    it looks at the gold, so it is a limit and on no front. `own`: it is measured on samples of its own, not worked out
+    from a pool. `trials`: how often the strategy could be run side by side on a problem's samples, its share of what
+    was drawn.
     """
 
     series: str
@@ -44,6 +46,7 @@ class Point:
     strategy: str
     size: int
     run: str
+    problems: tuple[Problem, ...] = field(repr=False)
     score_P: Floats = field(repr=False)
     cost_PX: Floats = field(repr=False)
     rate: float | None = None

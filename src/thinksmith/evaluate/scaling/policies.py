@@ -222,7 +222,7 @@ POLICIES: dict[str, _Known] = {
     "single": _Known("ask once", {}, _single),
     "vote": _Known("the answer that most of k samples give", {"weight": "count"}, _vote),
     "adaptive": _Known(
-        "vote, and stop when the leader is safe", {"rule": "beta", "threshold": 0.95, "window": 4}, _adaptive
+        "vote, and stop when the leader is safe", {"rule": "beta", "threshold": 0.9, "window": 4}, _adaptive
     ),
     "best_of": _Known("the sample with the greatest score", {"by": "confidence", "weighted": False}, _best_of),
     "confident": _Known(

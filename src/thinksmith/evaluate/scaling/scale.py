@@ -134,14 +134,14 @@ def work_out(
     """
     if not pools and not own:
         raise UserError("there is nothing to draw: name problems, --runs or --recorded")
-    pools, dropped = _shared(pools)
+    pools, own, dropped = _shared(pools, own)
     labels = _labels(pools)
     points: list[Point] = []
     for pool, label in zip(pools, labels, strict=True):
         for policy in policies:
             expected = expect(pool, policy, sizes or sizes_up_to(pool.samples), Drawing(seed=seed))
             points += [_point(pool, label, policy, each) for each in expected]
-    curves = Curves((*points, *_matching(own, pools)))
+    curves = Curves((*points, *own))
     if not any(np.isfinite(point.x(axis)) for point in curves.points):
         lacks = {"flops": "the shape of the model is not known", "seconds": "the speed of the run was not measured"}
         raise UserError(f"nothing to draw over {axis}: {lacks.get(axis, 'no tokens were counted')}; use --x tokens")
@@ -170,6 +170,7 @@ def point_of_run(store: Store, run_id: str) -> Point:
         if each.problem.id in costs:
             spent = float(each.notes.get("spent", each.trace.tokens))
             costs[each.problem.id].append((spent, float("nan"), float(each.notes.get("traces", 1))))
+    problems = {each.problem.id: each.problem for each in attempts}
     spec = str(run.config.get("strategy", attempts[0].strategy))
     return Point(
         series=f"{run.model} {spec}",
@@ -178,6 +179,7 @@ def point_of_run(store: Store, run_id: str) -> Point:
         strategy=spec,
         size=1,
         run=run.id,
+        problems=tuple(problems[name] for name in scores),
         score_P=np.array([np.mean(score) for score in scores.values()]),
         cost_PX=np.array([np.mean(costs[name], axis=0) for name in scores]),
         rate=run.summary.get("tokens_per_s"),
@@ -226,26 +228,26 @@ def _positive(text: str, option: str) -> int:
     return number
 
 
-def _shared(pools: Sequence[Pool]) -> tuple[list[Pool], int]:
-    """The pools with only the problems that all of them have, and how many were dropped."""
-    if not pools:
-        return [], 0
-    ids = [[each.problem.id for each in pool.problems] for pool in pools]
+def _shared(pools: Sequence[Pool], own: Sequence[Point]) -> tuple[list[Pool], list[Point], int]:
+    """Pools and points with only the problems that all of them have, and how many were dropped."""
+    found = [tuple(each.problem for each in pool.problems) for pool in pools] + [point.problems for point in own]
+    ids = [[problem.id for problem in problems] for problems in found]
     shared = same_problems(ids)
     if not shared:
         raise UserError("these runs share no problem: they cannot stand in one chart")
-    for pool in pools[1:]:
-        _same_gold(pools[0], pool)
-    kept = [_only(pool, shared) for pool in pools]
-    return kept, max(len(each) for each in ids) - len(shared)
+    runs = [each.run for each in (*pools, *own)]
+    for run, problems in zip(runs[1:], found[1:], strict=True):
+        _same_gold(runs[0], found[0], run, problems)
+    kept = [_only(pool, shared) for pool in pools], [_point_only(point, shared) for point in own]
+    return *kept, max(map(len, ids)) - len(shared)
 
 
-def _same_gold(one: Pool, other: Pool) -> None:
-    known = {each.problem.id: each.problem for each in one.problems}
-    for each in other.problems:
-        twin = known.get(each.problem.id)
-        if twin and (twin.text, twin.answer) != (each.problem.text, each.problem.answer):
-            raise UserError(f"{one.run} and {other.run} mean different problems by {each.problem.id!r}: rename them")
+def _same_gold(one: str, problems: Sequence[Problem], other: str, others: Sequence[Problem]) -> None:
+    known = {problem.id: problem for problem in problems}
+    for problem in others:
+        twin = known.get(problem.id)
+        if twin and (twin.text, twin.answer) != (problem.text, problem.answer):
+            raise UserError(f"{one} and {other} mean different problems by {problem.id!r}: rename them")
 
 
 def _only(pool: Pool, ids: Sequence[str]) -> Pool:
@@ -253,12 +255,11 @@ def _only(pool: Pool, ids: Sequence[str]) -> Pool:
     return replace(pool, problems=tuple(found[name] for name in ids))
 
 
-def _matching(own: Sequence[Point], pools: Sequence[Pool]) -> list[Point]:
-    """Points of other runs. Raises UserError unless they are of the pools' problems, as many at least."""
-    problems = {len(pool.problems) for pool in pools} | {len(point.score_P) for point in own}
-    if len(problems) > 1:
-        raise UserError("these runs are not of the same problems: they cannot be paired in one chart")
-    return list(own)
+def _point_only(point: Point, ids: Sequence[str]) -> Point:
+    place = {problem.id: at for at, problem in enumerate(point.problems)}
+    chosen = [place[name] for name in ids]
+    problems = tuple(point.problems[at] for at in chosen)
+    return replace(point, problems=problems, score_P=point.score_P[chosen], cost_PX=point.cost_PX[chosen])
 
 
 def _labels(pools: Sequence[Pool]) -> list[tuple[str, str, str]]:
@@ -289,6 +290,7 @@ def _point(pool: Pool, label: tuple[str, str, str], policy: Policy, each: Expect
         strategy=policy.spec,
         size=each.size,
         run=pool.run,
+        problems=tuple(samples.problem for samples in pool.problems),
         score_P=each.score_P,
         cost_PX=each.cost_PX,
         rate=pool.rate,
