@@ -29,13 +29,13 @@ from thinksmith.fit.shapes.configs import shape_of
 from thinksmith.fit.speed.device import Device
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Attempt, Problem, Trace, Verdict
+from thinksmith.training.adapt import adapt
 from thinksmith.training.fits import map_blocks
 from thinksmith.training.optimizer import Optimizers
 from thinksmith.training.rl.grpo import train
 from thinksmith.training.rl.memory import grpo_training, room_for
 from thinksmith.training.rl.recipe import GRPORecipe
 from thinksmith.training.rl.rollout import Rollout
-from thinksmith.training.rl.run import adapt
 from thinksmith.training.rl.update import update
 
 STEPS = 2

@@ -68,13 +68,14 @@ class Run:
 
     recipe: Path
     home: Path
+    command: str = "grpo"
 
     @property
     def folder(self) -> Path:
         return self.home / "run"
 
     def start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "thinksmith", "grpo", str(self.recipe), "--out", str(self.folder)]
+        command = [sys.executable, "-m", "thinksmith", self.command, str(self.recipe), "--out", str(self.folder)]
         # The order of sums, and so the bits, depend on the number of threads.
         environment = os.environ | {"THINKSMITH_STORE": str(self.home / "store.db"), "OMP_NUM_THREADS": "1"}
         with (self.home / "told").open("ab") as told:

@@ -26,10 +26,11 @@ from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.policy.load import load_policy
 from thinksmith.problems.load import load as load_problems
 from thinksmith.recipes.load import load as load_recipe
+from thinksmith.training.micro import MICRO_TOKENS
 from thinksmith.training.rl import grpo
 from thinksmith.training.rl.recipe import GRPORecipe
 from thinksmith.training.rl.rollout import Rollout
-from thinksmith.training.rl.update import MICRO_TOKENS, completions_of
+from thinksmith.training.rl.update import completions_of
 
 GOALS = {"matmul_share": 0.7, "padding_share": 0.05}
 PHASES = ("rollout_seconds", "verify_seconds", "train_seconds")

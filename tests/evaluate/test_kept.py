@@ -12,9 +12,8 @@ import pytest
 from thinksmith.engines.contract import Engine, EngineInfo
 from thinksmith.errors import UserError
 from thinksmith.evaluate.evaluate import evaluate
-from thinksmith.evaluate.keeper import Keeper
 from thinksmith.evaluate.kept import Draws, fingerprint
-from thinksmith.records import Attempt, Problem, Request, Sampling, Trace, Verdict
+from thinksmith.records import Attempt, Problem, Request, Sampling, Trace
 from thinksmith.store.store import Store
 from thinksmith.strategies.draws import draw
 
@@ -154,20 +153,6 @@ def test_the_fingerprint_is_of_all_that_decides_the_tokens() -> None:
     ]
     assert len({fingerprint(each) for each in [request, *others]}) == 1 + len(others)
     assert fingerprint(replace(request, n=3)) == fingerprint(request)
-
-
-def test_many_attempts_are_stored_in_few_transactions_and_told_of_when_they_are_there(store: Store) -> None:
-    run_id = store.start_run("eval", "x", "m")
-    told: list[int] = []
-    keeper = Keeper(store, run_id, lambda attempt: told.append(len(store.done(run_id))))
-    made = [Attempt(PROBLEMS[0], Trace("", "1", "none"), Verdict("correct", 1.0), sample) for sample in range(300)]
-
-    async def keep() -> None:
-        await asyncio.gather(*(keeper.keep([attempt]) for attempt in made))
-
-    asyncio.run(keep())
-    assert told == [300] * 300
-    assert len(store.done(run_id)) == 300
 
 
 def test_a_store_that_fails_ends_the_evaluation(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinksmith.evaluate.statistics.stats import accuracy
-from thinksmith.training.rl.alarms import Alarm, alarms
+from thinksmith.training.alarms import Alarm
+from thinksmith.training.rl.alarms import alarms
 
 Row = dict[str, float]
 SEEDS = 50  # 1,000 seeds of 300 steps were tried too, without an alarm

@@ -20,10 +20,10 @@ from thinksmith.policy.load import load_policy, plain_name
 from thinksmith.recipes import load as recipes
 from thinksmith.recipes.load import load
 from thinksmith.records import Problem
-from thinksmith.training.rl.check import check, check_precision
+from thinksmith.training.adapt import adapt, check_precision
+from thinksmith.training.rl.check import check
 from thinksmith.training.rl.recipe import GRPORecipe, RolloutTable
 from thinksmith.training.rl.room import check_lengths
-from thinksmith.training.rl.run import adapt
 from thinksmith.training.rl.trl_names import ABSENT, RENAMED, elsewhere
 
 PROBLEMS = [Problem("p/1", "1 + 1", "2"), Problem("p/2", "1 + 2", "3")]

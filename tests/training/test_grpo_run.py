@@ -24,7 +24,7 @@ from thinksmith.policy.load import load_tokenizer
 from thinksmith.recipes.load import load, to_toml
 from thinksmith.records import Attempt
 from thinksmith.store.store import Store
-from thinksmith.training.rl.alarms import Alarm
+from thinksmith.training.alarms import Alarm
 from thinksmith.training.rl.recipe import EvaluationTable, GRPORecipe, RolloutTable, TrainingTable
 from thinksmith.training.rl.run import Result, run
 

@@ -19,9 +19,9 @@ from thinksmith.records import Problem, Request, Sampling
 from thinksmith.training.checkpoint import load_weights
 from thinksmith.training.rl import update as update_module
 from thinksmith.training.rl.grpo import train
-from thinksmith.training.rl.metrics import Metrics
 from thinksmith.training.rl.recipe import CurriculumTable, GRPORecipe, LoRATable, RolloutTable, TrainingTable
 from thinksmith.training.rl.run import adapt
+from thinksmith.training.rows import Metrics
 
 PROBLEMS = [Problem(f"say/{word}", f"say {word}", word, "exact") for word in ("yes", "no")]
 

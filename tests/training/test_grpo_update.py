@@ -19,15 +19,16 @@ from thinksmith.problems.families import sample
 from thinksmith.records import Trace
 from thinksmith.training.optimizer import Optimizers
 from thinksmith.training.recompute import recompute_layers
+from thinksmith.training.reference import reference_of
 from thinksmith.training.rl.advantages import Scale, group_advantages
 from thinksmith.training.rl.losses import LossType
-from thinksmith.training.rl.metrics import Metrics
 from thinksmith.training.rl.prompts import Prompts
 from thinksmith.training.rl.recipe import CurriculumTable, GRPORecipe, RolloutTable, TrainingTable
-from thinksmith.training.rl.reference import reference_of
 from thinksmith.training.rl.rewards import scorer
 from thinksmith.training.rl.rollout import Rollout, roll_out
-from thinksmith.training.rl.update import NotFiniteError, update
+from thinksmith.training.rl.update import update
+from thinksmith.training.rows import Metrics
+from thinksmith.training.step import NotFiniteError
 
 MAX_TOKENS = 24
 ALL: tuple[LossType, ...] = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "gspo")
@@ -300,7 +301,7 @@ def test_padded_sequences_give_the_same_as_packed_ones(
 ) -> None:
     policy, rollout = qwen
     packed, one = gradient_of(policy, rollout, recipe_of())
-    monkeypatch.setattr("thinksmith.training.rl.micro.packable", lambda policy, longest: False)
+    monkeypatch.setattr("thinksmith.training.micro.packable", lambda policy, longest: False)
     padded, other = gradient_of(policy, rollout, recipe_of())
     assert distance(padded, packed) <= 1e-5
     assert (one["padding_share"], other["padding_share"] > 0) == (0.0, True)

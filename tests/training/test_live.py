@@ -12,7 +12,7 @@ from training_kit import attempt
 
 from thinksmith.cli.live import Screen, duration, phase_bar, phase_shares, sparkline
 from thinksmith.evaluate.summary import summarise
-from thinksmith.training.rl.alarms import Alarm
+from thinksmith.training.alarms import Alarm
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 METRICS = {

@@ -12,7 +12,8 @@ from thinksmith.policy.policy import Policy
 from thinksmith.records import Problem
 from thinksmith.training.batches import Example
 from thinksmith.training.packed.pack import largest_row, packs
-from thinksmith.training.rl.memory import ENOUGH, grpo_training, room_for
+from thinksmith.training.fits import ENOUGH
+from thinksmith.training.rl.memory import grpo_training, room_for
 from thinksmith.training.rl.recipe import GRPORecipe
 
 CPU = torch.device("cpu")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from thinksmith.problems.wording import Hashes, grams
+
 _WORD = re.compile(r"\w{1,24}|[^\w\s]")
-_BASE, _MODULUS = 1_000_003, (1 << 61) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +31,17 @@ def find_loop(text: str, repeats: int = 4, min_words: int = 64) -> Loop | None:
     """
     words = list(_WORD.finditer(text))
     ids: dict[str, int] = {}
-    sequence = [ids.setdefault(word.group(), len(ids) + 1) for word in words]
+    sequence_W = np.array([ids.setdefault(word.group(), len(ids) + 1) for word in words], dtype=np.uint64)
     best: tuple[int, int, int] | None = None  # first word, words, period
     gram = 1
-    while gram * repeats <= 2 * len(sequence):
-        for found in _runs(sequence, gram):
+    while gram * repeats <= 2 * len(sequence_W):
+        for found in _runs(sequence_W, gram):
             first, length, period = found
+            if length < max(min_words, repeats * period) or (best is not None and length <= best[1]):
+                continue
             if not any(words[place].group().isalnum() for place in range(first, first + period)):
                 continue  # a ruled line
-            if length >= max(min_words, repeats * period) and (best is None or length > best[1]):
+            if np.array_equal(sequence_W[first : first + length - period], sequence_W[first + period : first + length]):
                 best = found
         gram *= 2
     if best is None:
@@ -46,36 +52,36 @@ def find_loop(text: str, repeats: int = 4, min_words: int = 64) -> Loop | None:
     return Loop(start, end, unit, length // period, at_end=len(words) - (first + length) < period)
 
 
-def _runs(sequence: list[int], gram: int) -> list[tuple[int, int, int]]:
+def may_loop(hashes_W: Hashes, repeats: int = 4, min_words: int = 64) -> bool:
+    """False where there surely is no loop, which is far quicker to tell than to find one. `hashes_W`: a text's words
+    (`problems.wording`, whose words are these but for capitals).
+
+    Among the L - n + 1 runs of n words in a loop of L words at most L / repeats are different, and L is at least
+    `min_words`.
+    """
+    least = min_words * (1 - 1 / repeats)
+    n = max(1, min(16, int(least) // 3))
+    ordered_G = np.sort(grams(hashes_W, n))
+    again = np.count_nonzero(ordered_G[1:] == ordered_G[:-1])
+    return len(ordered_G) > 0 and bool(again >= least - n + 1)
+
+
+def _runs(sequence_W: Hashes, gram: int) -> Iterator[tuple[int, int, int]]:
     """Stretches with a period of at most `gram` words, as (first word, words, period).
 
     Inside a stretch of period p every gram of at least p words came last exactly p words ago, if p is the smallest
-    period; so it shows as a run of positions whose distance to the same gram's last place is constant.
+    period; so it shows as a run of positions whose distance to the same gram's last place is constant. Grams are told
+    by their hashes.
     """
-    runs: list[tuple[int, int, int]] = []
-    last: dict[int, int] = {}
-    begun, period = 0, 0
-    for position, digest in enumerate(_digests(sequence, gram)):
-        distance = position - last.get(digest, position - gram - 1)
-        last[digest] = position
-        if distance == period:
-            continue
+    digests_G = grams(sequence_W, gram)
+    order_G = np.argsort(digests_G, kind="stable")
+    again_G = np.zeros(len(digests_G), dtype=np.bool_)
+    again_G[1:] = digests_G[order_G[1:]] == digests_G[order_G[:-1]]
+    distance_G = np.zeros(len(digests_G), dtype=np.int64)  # 0: it never came, or longer ago than a period can be
+    distance_G[order_G[again_G]] = order_G[again_G] - order_G[np.flatnonzero(again_G) - 1]
+    distance_G[distance_G > gram] = 0
+    begins = np.flatnonzero(np.diff(distance_G, prepend=-1))
+    ends = np.append(begins[1:], len(distance_G))
+    for begun, end, period in zip(begins.tolist(), ends.tolist(), distance_G[begins].tolist(), strict=True):
         if period:
-            runs.append((begun - period, position - begun + period + gram - 1, period))
-        begun, period = position, distance if distance <= gram else 0
-    if period:
-        runs.append((begun - period, len(sequence) - begun + period, period))
-    return runs
-
-
-def _digests(sequence: list[int], gram: int) -> list[int]:
-    """A rolling hash of every gram, modulo a prime of 61 bits."""
-    top = pow(_BASE, gram - 1, _MODULUS)
-    digest, digests = 0, []
-    for position, word in enumerate(sequence):
-        if position >= gram:
-            digest = (digest - sequence[position - gram] * top) % _MODULUS
-        digest = (digest * _BASE + word) % _MODULUS
-        if position >= gram - 1:
-            digests.append(digest)
-    return digests
+            yield begun - period, end - begun + period + gram - 1, period

@@ -60,7 +60,7 @@ def _print(out: Console, comparison: Comparison, wins: int) -> None:
     from thinksmith.evaluate.comparing.compare_report import amount_lines, scope_of, title_of, verdict_of
 
     out.print(scope_of(comparison), style="bold")
-    _print_sides(out, comparison)
+    print_sides(out, comparison)
     out.print()
     _print_differences(out, comparison)
     for note in comparison.notes:
@@ -77,7 +77,7 @@ def _print(out: Console, comparison: Comparison, wins: int) -> None:
         out.print("thinksmith audit ATTEMPT looks at one; --report page.html shows both traces", style="dim")
 
 
-def _print_sides(out: Console, comparison: Comparison) -> None:
+def print_sides(out: Console, comparison: Comparison) -> None:
     from thinksmith.cli.screen import one_line, print_table
 
     priced = any(side.cost is not None for side in comparison.sides)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thinksmith.cli.overrides import Overrides, pair
 from thinksmith.cli.unsafe import UnsafeCode
-from thinksmith.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from thinksmith.training.ranks import Ranks
     from thinksmith.training.rl.run import Result
 
-Overrides = dict[str | tuple[str, ...], Any]
 _KEPT = "interrupted; finished steps are kept: the same command with --out {folder} goes on from the last checkpoint"
 
 
@@ -46,7 +44,7 @@ def grpo(
         "seed": seed,
         "track": track,
     }
-    overrides |= dict(_pair(each) for each in changed or ())
+    overrides |= dict(pair(each) for each in changed or ())
     from thinksmith.training.ranks import EndedElsewhere, opened
 
     try:
@@ -56,24 +54,6 @@ def grpo(
         raise typer.Exit(1) from None
     if ranks.first:
         _print_next(result)
-
-
-def _pair(text: str) -> tuple[tuple[str, ...], Any]:
-    """KEY=VALUE as TOML has it; a plain word is a text."""
-    key, equals, value = text.partition("=")
-    try:
-        if not equals:
-            raise ValueError
-        path, inner = [], tomllib.loads(f"{key} = 0")
-        while isinstance(inner, dict):
-            ((name, inner),) = inner.items()
-            path.append(name)
-    except (tomllib.TOMLDecodeError, ValueError):
-        raise UserError(f"--set {text!r}: write KEY=VALUE, such as --set rollout.prompts=8") from None
-    try:
-        return tuple(path), tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
-        return tuple(path), value.strip()
 
 
 def train(recipe: str, overrides: Overrides, out: Path | None, ranks: Ranks | None = None) -> Result:

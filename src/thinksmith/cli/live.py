@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +19,26 @@ from rich.text import Text
 if TYPE_CHECKING:
     from thinksmith.evaluate.summary import Summary
     from thinksmith.records import Attempt
-    from thinksmith.training.rl.alarms import Alarm
+    from thinksmith.training.alarms import Alarm
     from thinksmith.training.rl.run import Stage
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LINE_EVERY_S = 5.0
 _WIDTH = 40
-_TITLES = {
-    "before": "1  Measuring the model on held-out problems",
-    "training": "2  Training it with GRPO on verifiable rewards",
-    "after": "3  Measuring again on the same problems",
-}
 # Metric, its name for people, how it is written, and the range of its sparkline (None: the range seen so far).
 _Rows = tuple[tuple[str, str, str, float | None], ...]
-_LINE: _Rows = (  # what a line tells, where there is no terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is shown of a trainer's runs: `line` of a step where there is no terminal, `panel` where there is one."""
+
+    titles: Mapping[str, str]
+    line: _Rows
+    panel: _Rows
+
+
+_LINE: _Rows = (
     ("reward", "reward", "{:.2f}", 1.0),
     ("accuracy", "accuracy", "{:.0%}", 1.0),
     ("thinking_tokens", "thinking tokens", "{:.0f}", None),
@@ -38,16 +46,51 @@ _LINE: _Rows = (  # what a line tells, where there is no terminal
     ("rollout_tokens_per_s", "rollout tokens/s", "{:,.0f}", None),
     ("train_tokens_per_s", "training tokens/s", "{:,.0f}", None),
 )
-_PANEL: _Rows = (
-    *_LINE[:2],
+GRPO = Look(
+    {
+        "before": "1  Measuring the model on held-out problems",
+        "training": "2  Training it with GRPO on verifiable rewards",
+        "after": "3  Measuring again on the same problems",
+    },
+    _LINE,
+    (
+        *_LINE[:2],
+        ("held_out_accuracy", "held-out accuracy", "{:.0%}", 1.0),
+        *_LINE[2:4],
+        ("truncated_share", "cut off", "{:.0%}", 1.0),
+        ("frac_reward_zero_std", "dead groups", "{:.0%}", 1.0),
+        ("entropy", "entropy", "{:.3f}", None),
+        ("kl", "KL to the reference", "{:.4f}", None),
+        ("grad_norm", "gradient norm", "{:.3g}", None),
+        *_LINE[4:],
+    ),
+)
+_SPEED: _Rows = (("train_tokens_per_s", "training tokens/s", "{:,.0f}", None),)
+_LOSS: _Rows = (("epoch", "epoch", "{:.2f}", None), ("loss", "loss", "{:.4f}", None))
+_HELD_OUT: _Rows = (
+    ("held_out_loss", "held-out loss", "{:.4f}", None),
     ("held_out_accuracy", "held-out accuracy", "{:.0%}", 1.0),
-    *_LINE[2:4],
-    ("truncated_share", "cut off", "{:.0%}", 1.0),
-    ("frac_reward_zero_std", "dead groups", "{:.0%}", 1.0),
-    ("entropy", "entropy", "{:.3f}", None),
-    ("kl", "KL to the reference", "{:.4f}", None),
-    ("grad_norm", "gradient norm", "{:.3g}", None),
-    *_LINE[4:],
+)
+_NORM: _Rows = (("lr", "learning rate", "{:.2g}", None), ("grad_norm", "gradient norm", "{:.3g}", None))
+SFT = Look(
+    {"training": "Training it on traces"},
+    (*_LOSS, *_SPEED),
+    (*_LOSS, *_HELD_OUT, ("held_out_token_accuracy", "held-out tokens", "{:.1%}", 1.0), *_NORM, *_SPEED),
+)
+_PAIRS: _Rows = (("margin", "margin", "{:.3f}", None), ("pair_accuracy", "pairs told apart", "{:.0%}", 1.0))
+DPO = Look(
+    {"training": "Training it on pairs of right and wrong traces"},
+    (*_LOSS, *_PAIRS, *_SPEED),
+    (
+        *_LOSS,
+        *_PAIRS,
+        ("reward_right", "reward of right ones", "{:.3f}", None),
+        ("reward_wrong", "reward of wrong ones", "{:.3f}", None),
+        *_HELD_OUT,
+        ("held_out_pair_accuracy", "held-out pairs", "{:.0%}", 1.0),
+        *_NORM,
+        *_SPEED,
+    ),
 )
 _PHASES = {"rollout": "█", "verify": "▓", "train": "▒", "save": "░", "evaluate": "▚", "other": "·"}
 _PHASE_STYLES = {"rollout": "cyan", "verify": "magenta", "train": "green", "save": "yellow", "evaluate": "blue"}
@@ -56,10 +99,10 @@ _PACE_OVER = 20  # steps by whose pace the time left is told
 
 
 class Screen:
-    """Draws the stages of a run; a `training.rl.run.Watcher`."""
+    """Draws the stages of a run; a `training.rl.run.Watcher`, and a `distill.learn.Watcher`."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, look: Look = GRPO) -> None:
+        self.console, self.look = console, look
         self.history: list[dict[str, float]] = []
         self.alarms: list[Alarm] = []
         self._stage: Stage = "before"
@@ -74,6 +117,13 @@ class Screen:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop()
 
+    def note(self, text: str) -> None:
+        """Something to know before it begins."""
+        self.console.print(Text(f"   {text}", "dim"))
+
+    def training(self, steps: int) -> None:
+        self.stage("training", steps)
+
     def stage(self, stage: Stage, total: int) -> None:
         self._stop()
         self._stage, self._total, self._began = stage, total, time.monotonic()
@@ -81,7 +131,7 @@ class Screen:
         self._told = self._began
         self._ends.clear()
         self._ends.append(self._began)
-        self.console.print(Text(f"\n{_TITLES[stage]}", "bold"))
+        self.console.print(Text(f"\n{self.look.titles[stage]}", "bold"))
         if self.console.is_terminal:
             self._live = Live(self._picture(), console=self.console, refresh_per_second=8, transient=False)
             self._live.start()
@@ -97,12 +147,14 @@ class Screen:
         self._done = int(metrics["step"])
         self.history.append(metrics)
         self._ends.append(time.monotonic())
-        parts = [f"{name} {form.format(metrics[key])}" for key, name, form, _ in _LINE if key in metrics]
+        parts = [f"{name} {form.format(metrics[key])}" for key, name, form, _ in self.look.line if key in metrics]
         self._show(f"   step {self._done}/{self._total}  " + "  ".join(parts))
         if not self._live and "held_out_accuracy" in metrics:
             self.console.print(
                 f"   held-out accuracy {metrics['held_out_accuracy']:.1%} {_interval(metrics)} after step {self._done}"
             )
+        if not self._live and "held_out_loss" in metrics:
+            self.console.print(f"   held-out loss {metrics['held_out_loss']:.4f} after step {self._done}")
 
     def alarm(self, alarm: Alarm) -> None:
         """Shown under the panel as long as it is among the last; a line of its own where there is no terminal."""
@@ -155,9 +207,9 @@ class Screen:
     def _table(self) -> Table:
         """A row for each number that the run has; before the first step those that every run has."""
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for key, name, form, top in _PANEL:
+        for key, name, form, top in self.look.panel:
             values = _values(self.history, key)
-            if not values and (self.history or (key, name, form, top) not in _LINE):
+            if not values and (self.history or (key, name, form, top) not in self.look.line):
                 continue
             line = Text(sparkline([value for value in values if math.isfinite(value)], top), "cyan")
             if key == "held_out_accuracy":

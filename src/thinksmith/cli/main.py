@@ -19,19 +19,25 @@ from thinksmith.cli import (
     ask,
     audit,
     chat,
+    collect,
     compare,
     convert,
+    curate,
+    distill,
     doctor,
+    dpo,
     eval,
     export,
     fit,
     grpo,
+    lesson,
     models,
     problems,
     quickstart,
     race,
     runs,
     scale,
+    sft,
     traces,
     verify,
 )
@@ -58,9 +64,15 @@ app.command("problems")(problems.problems)
 app.command("verify")(verify.verify)
 app.command("fit")(fit.fit)
 app.command("eval")(eval.evaluate)
+app.command("collect")(collect.collect)
+app.command("curate")(curate.curate)
 app.command("compare")(compare.compare)
 app.command("scale")(scale.scale)
+app.command("distill")(distill.distill)
+app.command("sft")(sft.sft)
+app.command("dpo")(dpo.dpo)
 app.command("grpo")(grpo.grpo)
+app.command("lesson")(lesson.lesson)
 app.command("runs")(runs.runs)
 app.command("traces")(traces.traces)
 app.command("export")(export.export)

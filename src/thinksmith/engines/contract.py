@@ -82,6 +82,15 @@ class Releases(Protocol):
 
 
 @runtime_checkable
+class Priced(Protocol):
+    """An engine whose tokens are paid for, or may be."""
+
+    def cost(self, prompt_tokens: int, sampled: int) -> float | None:
+        """US dollars for so many tokens; None where there is no price."""
+        ...
+
+
+@runtime_checkable
 class Reads(Protocol):
     """An engine whose token ids can be turned into text here: what joins pieces of a trace exactly needs that."""
 

@@ -1,8 +1,8 @@
 """Did the model learn from the problems that it is measured on? The training runs of the store tell.
 
-A problem is found again by its id or by the text of its prompt. Which training runs a model comes of is told by the
-hash of its weights: a training measures the model that it made, under the name of its folder, and that measurement has
-the hash; what it started from has one too, so the ancestors are followed.
+A problem is found again by its id or by the text of its prompt (but for capitals and white space). Which training
+runs a model comes of is told by the hash of its weights: a training measures the model that it made, under the name of
+its folder, and that measurement has the hash; what it started from has one too, so the ancestors are followed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from thinksmith.evaluate.by import accuracy_among
 from thinksmith.evaluate.statistics.stats import Accuracy
+from thinksmith.problems.wording import spaced
 from thinksmith.store.attempts import prompt_from_json
 from thinksmith.store.figures import Figures
 from thinksmith.store.schema import attempts as attempts_table
@@ -64,7 +65,7 @@ def contamination(store: Store, figures: Figures, weights_hash: str) -> Contamin
     guilty = []
     for run_id in sorted(asked):
         ids, texts = _trained_on(store, run_id)
-        shared = {each.id for each in figures.problems if each.id in ids or each.text.strip() in texts}
+        shared = {each.id for each in figures.problems if each.id in ids or spaced(each.text) in texts}
         found |= shared
         guilty += [run_id] if shared else []
     if not found:
@@ -124,5 +125,5 @@ def _trained_on(store: Store, run_id: str) -> tuple[set[str], set[str]]:
     texts = (prompt_from_json(json.loads(row.prompt)) for row in rows)
     return (
         {row.problem_id for row in rows},
-        {(text if isinstance(text, str) else "\n\n".join(each["content"] for each in text)).strip() for text in texts},
+        {spaced(text if isinstance(text, str) else "\n\n".join(each["content"] for each in text)) for text in texts},
     )

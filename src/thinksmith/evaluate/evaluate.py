@@ -15,10 +15,10 @@ from typing import Any
 from thinksmith.engines import open_engine
 from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError
-from thinksmith.evaluate.keeper import Keeper
 from thinksmith.evaluate.kept import Draws
 from thinksmith.evaluate.summary import Summary, summarise_run
 from thinksmith.records import Attempt, Problem, Sampling, Trace, Verdict
+from thinksmith.store.keeper import Keeper
 from thinksmith.store.store import Store, config_hash
 from thinksmith.strategies.contract import Outcome
 from thinksmith.strategies.driver import Failure, Job, drive

@@ -20,9 +20,9 @@ from dataclasses import asdict
 from typing import Any
 
 from thinksmith.engines.contract import Delta, Engine, EngineInfo, Reads
-from thinksmith.evaluate.keeper import Keeper
 from thinksmith.records import Attempt, Problem, Request, Trace, Verdict
 from thinksmith.store.attempts import canonical, digest
+from thinksmith.store.keeper import Keeper
 from thinksmith.store.made import attempts_at, runs_of
 from thinksmith.store.store import DRAWS as KIND
 from thinksmith.store.store import Store, StoredAttempt, config_hash

@@ -204,7 +204,7 @@ def evaluation_report(
             filter(None, (_verdicts({"attempts": summary}), _effort(summary), _thinking({"": summary}), _at_k(summary)))
         ),
         pairs=tuple(pair_of(attempt) for attempt in examples),
-        facts=_facts({"Configuration": config, "Versions": versions or {}}),
+        facts=facts_of({"Configuration": config, "Versions": versions or {}}),
         warnings=tuple(warnings),
         parts=_parts(summary),
         summary=summary,
@@ -290,7 +290,7 @@ def training_report(
         tables=(_verdicts(sides), _thinking(sides)),
         charts=tuple(chart for chart in drawn if chart),
         pairs=tuple(pair_of(*example) for example in examples),
-        facts=_facts({"Recipe": recipe, "Versions": versions}),
+        facts=facts_of({"Recipe": recipe, "Versions": versions}),
     )
 
 
@@ -503,7 +503,8 @@ def _parts(summary: Summary) -> tuple[Intervals, ...]:
     return tuple(found)
 
 
-def _facts(groups: Mapping[str, Mapping[str, Any]]) -> tuple[Facts, ...]:
+def facts_of(groups: Mapping[str, Mapping[str, Any]]) -> tuple[Facts, ...]:
+    """Titles and what stands below each; nested tables as dotted names, and nothing of an empty one."""
     flat = ((title, tuple(_flat(values))) for title, values in groups.items())
     return tuple(Facts(title, rows) for title, rows in flat if rows)
 

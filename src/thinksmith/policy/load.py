@@ -46,7 +46,8 @@ def load_policy(name: str, device: str | None = None, dtype: str | None = None, 
     `quantize`: `int8` or `int4` holds the weights of the decoder's linear layers in that, by torchao (the extra
     `quant`); they can be sampled and scored but not trained, except through an adapter.
 
-    The folder of an adapter (peft's format) is its model, as its config names it, with the adapter on.
+    The folder of an adapter (peft's format) is its model, as its config names it, with the adapter on; by the
+    adapter's own tokenizer, where it has one.
 
     Raises UserError for whatever cannot be loaded.
     """
@@ -93,6 +94,8 @@ def _adapted(name: str, folder: Path, device: str | None, dtype: str | None, qua
     if not isinstance(base, str) or not base or _is_adapter(Path(base)):
         raise UserError(f"adapter {name} does not say which model it is of: load that, and put it on by load_adapter")
     policy = load_policy(base, device, dtype, quantize)
+    if (folder / "tokenizer.json").is_file():  # that which the adapter was trained with
+        policy.tokenizer = load_tokenizer(folder)
     load_adapter(policy, folder)
     policy.name = name  # `base` is that of the model
     return policy

@@ -21,11 +21,13 @@ CHUNK_ELEMENTS = 1 << 24  # logits in one chunk: 64 MB in float32
 class LogProbs:
     """`logprobs_BT[b, t]` = log p(ids[b, t] | ids[b, :t]) in nats, 0 where it was not asked for.
 
-    `entropy_BT`: of the distribution that position t was drawn from, in nats; None unless asked for.
+    `entropy_BT`: of the distribution that position t was drawn from, in nats; `likeliest_BT` (bool): is the token that
+    which the model would choose greedily? None unless asked for.
     """
 
     logprobs_BT: torch.Tensor
     entropy_BT: torch.Tensor | None = None
+    likeliest_BT: torch.Tensor | None = None
 
 
 def sequence_logprobs(
@@ -35,6 +37,7 @@ def sequence_logprobs(
     *,
     entropy: bool = False,
     temperature: float = 1.0,
+    likeliest: bool = False,
     chunk_tokens: int | None = None,
 ) -> LogProbs:
     """Score the tokens at `where_BT` (bool; False at position 0, which has nothing before it) of `ids_BT` (int64).
@@ -50,17 +53,30 @@ def sequence_logprobs(
     hidden_ND = hidden_BTD[:, :-1][where_BT[:, 1:]]
     del hidden_BTD  # nothing else wants it, and logits come
     target_N = ids_BT[:, 1:][where_BT[:, 1:]]
-    found = score(model, hidden_ND, target_N, entropy=entropy, temperature=temperature, chunk_tokens=chunk_tokens)
-    logprobs_BT = _scatter(found.logprobs_N, where_BT)
-    return LogProbs(logprobs_BT, _scatter(found.entropy_N, where_BT) if found.entropy_N is not None else None)
+    found = score(
+        model,
+        hidden_ND,
+        target_N,
+        entropy=entropy,
+        temperature=temperature,
+        likeliest=likeliest,
+        chunk_tokens=chunk_tokens,
+    )
+    return LogProbs(
+        _scatter(found.logprobs_N, where_BT),
+        _scatter(found.entropy_N, where_BT) if found.entropy_N is not None else None,
+        _scatter(found.likeliest_N, where_BT) if found.likeliest_N is not None else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """`logprobs_N` of given tokens in nats, `entropy_N` of what each was drawn from; None unless asked for."""
+    """`logprobs_N` of given tokens in nats, `entropy_N` of what each was drawn from, `likeliest_N`: is it the greedy
+    choice? The last two are None unless asked for."""
 
     logprobs_N: torch.Tensor
     entropy_N: torch.Tensor | None = None
+    likeliest_N: torch.Tensor | None = None
 
 
 def score(
@@ -70,6 +86,7 @@ def score(
     *,
     entropy: bool = False,
     temperature: float = 1.0,
+    likeliest: bool = False,
     chunk_tokens: int | None = None,
 ) -> Scores:
     """Score tokens after the decoder's outputs `hidden_ND`, of the distribution sampled at `temperature`."""
@@ -79,14 +96,18 @@ def score(
     parts = []
     for hidden_CD, target_C in zip(torch.split(hidden_ND, rows), torch.split(target_N, rows), strict=True):
         if saving:
-            parts.append(checkpoint(_score, model, hidden_CD, target_C, entropy, temperature, use_reentrant=False))
+            how = (entropy, temperature, likeliest)
+            parts.append(checkpoint(_score, model, hidden_CD, target_C, *how, use_reentrant=False))
         else:
-            parts.append(_score(model, hidden_CD, target_C, entropy, temperature))
+            parts.append(_score(model, hidden_CD, target_C, entropy, temperature, likeliest))
     if not parts:
         nothing = hidden_ND.new_zeros(0, dtype=torch.float32)
-        return Scores(nothing, nothing if entropy else None)
-    logprobs_N = torch.cat([part[0] for part in parts])
-    return Scores(logprobs_N, torch.cat([part[1] for part in parts]) if entropy else None)
+        return Scores(nothing, nothing if entropy else None, nothing.bool() if likeliest else None)
+    return Scores(
+        torch.cat([part[0] for part in parts]),
+        torch.cat([part[1] for part in parts]) if entropy else None,
+        torch.cat([part[2] for part in parts]) if likeliest else None,
+    )
 
 
 def head_logits(model: Any, hidden_ND: torch.Tensor) -> torch.Tensor:
@@ -103,14 +124,15 @@ def head_logits(model: Any, hidden_ND: torch.Tensor) -> torch.Tensor:
 
 
 def _score(
-    model: Any, hidden_CD: torch.Tensor, target_C: torch.Tensor, entropy: bool, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability and entropy of each row (entropy 0 if not wanted)."""
+    model: Any, hidden_CD: torch.Tensor, target_C: torch.Tensor, entropy: bool, temperature: float, likeliest: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probability and entropy of each row, and is it the greedy choice (0 and False where not wanted)?"""
     logits_CV = head_logits(model, hidden_CD)
     if temperature != 1.0:
         logits_CV = logits_CV / temperature
-    scored: tuple[torch.Tensor, torch.Tensor] = LogSoftmax.apply(logits_CV, target_C, entropy)  # type: ignore[no-untyped-call]
-    return scored
+    top_C = logits_CV.argmax(-1) == target_C if likeliest else torch.zeros_like(target_C, dtype=torch.bool)
+    logprobs_C, entropy_C = LogSoftmax.apply(logits_CV, target_C, entropy)  # type: ignore[no-untyped-call]
+    return logprobs_C, entropy_C, top_C
 
 
 def _scatter(values_N: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:

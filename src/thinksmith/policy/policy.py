@@ -120,11 +120,18 @@ class Policy:
         *,
         entropy: bool = False,
         temperature: float = 1.0,
+        likeliest: bool = False,
         chunk_tokens: int | None = None,
     ) -> LogProbs:
         """Log-probabilities of given sequences; see `thinksmith.policy.logprobs.sequence_logprobs`."""
         return sequence_logprobs(
-            self.model, ids_BT, where_BT, entropy=entropy, temperature=temperature, chunk_tokens=chunk_tokens
+            self.model,
+            ids_BT,
+            where_BT,
+            entropy=entropy,
+            temperature=temperature,
+            likeliest=likeliest,
+            chunk_tokens=chunk_tokens,
         )
 
     def touch(self) -> None:

@@ -47,7 +47,7 @@ def read_rows(path: Path, shown: str) -> Iterator[Row]:
 
 def _json_lines(path: Path, shown: str) -> Iterator[Row]:
     number = offset = 0
-    with _explained(shown), _opened(path) as lines:
+    with _explained(shown), opened(path) as lines:
         while True:
             try:
                 line = lines.readline()
@@ -58,16 +58,19 @@ def _json_lines(path: Path, shown: str) -> Iterator[Row]:
             number += 1
             skipped = len(_BOM) if number == 1 and line.startswith(_BOM) else 0
             if line[skipped:].strip():
-                yield _json_row(number, line[skipped:], offset + skipped)
+                yield json_row(number, line[skipped:], offset + skipped)
             offset += len(line)
 
 
-def _opened(path: Path) -> BufferedIOBase:
+def opened(path: Path) -> BufferedIOBase:
+    """The file's bytes, unpacked where its name ends in .gz."""
     # Bytes, not text: the offset of a byte that is no UTF-8 is to be told, and U+2028 must not end a line.
     return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
 
 
-def _json_row(number: int, line: bytes, offset: int) -> Row:
+def json_row(number: int, line: bytes, offset: int = 0, *, surrogates: bool = False) -> Row:
+    """The row of one line, which begins at byte `offset` of its file. Halves of surrogate pairs, which are no
+    characters, are a fault unless `surrogates` are wanted."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -81,7 +84,7 @@ def _json_row(number: int, line: bytes, offset: int) -> Row:
         return Row(number, fault=f"JSON that cannot be read: {_first_line(error)}")
     if not isinstance(values, dict):
         return Row(number, fault=f"{describe(values)}, not a JSON object")
-    if b"\\ud" in line.lower() and not _is_unicode(values):
+    if not surrogates and b"\\ud" in line.lower() and not _is_unicode(values):
         return Row(number, fault="half of a surrogate pair (\\ud…), which is no character")
     return Row(number, values)
 

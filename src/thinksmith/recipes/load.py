@@ -43,13 +43,20 @@ def load(name: str, model: type[RecipeModel], overrides: Mapping[Any, Any] | Non
         raise UserError(f"{path}: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
+    return checked(data, model, overrides, str(path))
+
+
+def checked(
+    data: dict[str, Any], model: type[RecipeModel], overrides: Mapping[Any, Any] | None = None, where: str = "the flags"
+) -> RecipeModel:
+    """The recipe of `data` and the flags, as `load` has it; `where` begins the line of a mistake."""
     for key, value in (overrides or {}).items():
         if value is not None:
             _set(data, key.split(".") if isinstance(key, str) else list(key), value)
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error, model, data)}") from None
+        raise UserError(f"{where}: {_explain(error, model, data)}") from None
 
 
 def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:

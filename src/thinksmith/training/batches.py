@@ -60,14 +60,24 @@ def pad(examples: Sequence[Example], indices: Sequence[int], pad_id: int) -> Bat
     return Batch(input_ids_BT, completion_BT, tuple(indices), sum(row.tokens for row in rows))
 
 
-def micro_batches(examples: Sequence[Example], pad_id: int, tokens: int) -> Iterator[Batch]:
-    """Every example once, in batches of similar length with at most `tokens` padded tokens (at least one row each).
+def micro_batches(
+    examples: Sequence[Example], pad_id: int, tokens: int, units: Sequence[Sequence[int]] | None = None
+) -> Iterator[Batch]:
+    """Every example once, in batches of similar length with at most `tokens` padded tokens (at least one unit each).
 
-    Sorting by length keeps the padding small; the sum over micro-batches does not depend on how they are cut.
+    Sorting by length keeps the padding small; the sum over micro-batches does not depend on how they are cut. `units`:
+    indices that stay together; by default each stands alone.
     """
-    order = sorted(range(len(examples)), key=lambda i: -examples[i].tokens)
-    start = 0
-    while start < len(order):
-        rows = max(1, tokens // round_up(examples[order[start]].tokens, LENGTH_STEP))
-        yield pad(examples, order[start : start + rows], pad_id)
-        start += rows
+    parts = [list(unit) for unit in units] if units is not None else [[i] for i in range(len(examples))]
+    longest = {id(part): max(examples[i].tokens for i in part) for part in parts}
+    batch: list[int] = []
+    most = 0
+    for part in sorted(parts, key=lambda part: -longest[id(part)]):
+        if batch and len(batch) + len(part) > most:
+            yield pad(examples, batch, pad_id)
+            batch = []
+        if not batch:
+            most = tokens // round_up(longest[id(part)], LENGTH_STEP)
+        batch += part
+    if batch:
+        yield pad(examples, batch, pad_id)

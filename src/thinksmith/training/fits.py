@@ -16,6 +16,10 @@ from thinksmith.fit.shapes.shape import Shape
 from thinksmith.fit.speed.device import Device, Kind
 from thinksmith.policy.policy import Policy
 
+# Tokens of a pass, beside a prompt. More at a time make nothing faster: on a CPU the activations of so many stay near
+# its cache, and a GPU is busy.
+ENOUGH = {"cpu": 2048, "cuda": 16384}
+SPARE = 0.8  # of what is free: others may want some, and the estimate may be 10 % too low
 SURE = 0.9  # a refusal must not be wrong: the estimate may be 10 % too high
 GB = 1e9
 LEAST = 16  # tokens of a completion

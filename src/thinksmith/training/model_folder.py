@@ -10,7 +10,17 @@ from typing import Any
 
 from transformers.utils import logging
 
+from thinksmith.policy.adapter import save_adapter
+from thinksmith.policy.policy import Policy
 from thinksmith.training.durable import sync, told
+
+
+def save_trained(policy: Policy, folder: Path) -> None:
+    """What a run has trained: `adapter/` in its folder where that is an adapter, else `model/`."""
+    if policy.adapter:
+        save_adapter(policy, folder / "adapter")
+    else:
+        save_model(folder / "model", policy.model, policy.tokenizer)
 
 
 def save_model(folder: Path, model: Any, tokenizer: Any) -> None:

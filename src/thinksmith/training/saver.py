@@ -66,6 +66,10 @@ class Saver:
         self._next = ended + SHARE * self.seconds
         return True
 
+    def end(self) -> None:
+        """The step that comes next is the last one, whatever was planned."""
+        self._steps = 0
+
     def due(self, step: int, score: float | None) -> bool:
         """Would `after` save now?"""
         if self._next is None or step >= self._steps or self._is_best(score):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, distributed, nn
@@ -21,21 +21,31 @@ from thinksmith.errors import UserError
 from thinksmith.policy.policy import Policy
 from thinksmith.training.optimizer import OptimizerName, Optimizers
 from thinksmith.training.ranks import Ranks
-from thinksmith.training.rl.recipe import TrainingTable
 from thinksmith.training.saver import Saver
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")  # by which a layer is made whole to be computed
 
 
-def check_sharding(training: TrainingTable, ranks: Ranks) -> None:
-    """Raises UserError for what cannot be sharded."""
+class Sharding(Protocol):
+    """The table `training` of a recipe, as far as it matters here."""
+
+    @property
+    def sharding(self) -> str: ...
+
+    @property
+    def optimizer(self) -> str: ...
+
+
+def check_sharding(training: Sharding, ranks: Ranks, *, copies: bool = False) -> None:
+    """Raises UserError for what cannot be sharded. `copies`: the recipe wants a second copy of the weights (GRPO's
+    reference where all weights are trained)."""
     if training.sharding == "none":
         return
     if ranks.size == 1:
         raise UserError('training.sharding = "full" needs several processes: start with torchrun, or set it to "none"')
     if training.optimizer != "adamw":
         raise UserError(f'training.sharding = "full" cannot have optimizer = "{training.optimizer}": set it to "adamw"')
-    if training.beta and training.tuning == "full":
+    if copies:
         raise UserError(
             'training.sharding = "full" has no reference for beta: set training.tuning to "lora", or beta to 0'
         )

@@ -16,7 +16,7 @@ from thinksmith.engines.remote.names import Endpoint, endpoint
 from thinksmith.engines.remote.turn import Turn, is_models_own
 from thinksmith.engines.remote.wire.client import Client, Patience
 from thinksmith.engines.remote.wire.faults import Fault
-from thinksmith.engines.remote.wire.pace import START
+from thinksmith.engines.remote.wire.pace import MOST, START
 from thinksmith.engines.remote.wire.retries import Retries
 from thinksmith.errors import UserError
 from thinksmith.records import Request, Trace
@@ -38,6 +38,7 @@ class RemoteEngine:
         retries: Retries | None = None,
         price_table: prices.Prices | None = None,
         start: int = START,
+        most: int = MOST,
     ) -> None:
         self.endpoint = endpoint
         self._client = Client(
@@ -47,6 +48,7 @@ class RemoteEngine:
             patience=patience,
             retries=retries,
             start=start,
+            most=most,
         )
         self._prices = price_table or prices.load()
 
@@ -63,6 +65,10 @@ class RemoteEngine:
     @property
     def room(self) -> int:
         return self._client.room
+
+    def cost(self, prompt_tokens: int, sampled: int) -> float | None:
+        """US dollars for so many tokens by the price table, nothing of the prompt cached; None without a price."""
+        return self._prices.cost(self.endpoint, prompt_tokens, 0, sampled)
 
     async def sample(self, request: Request) -> list[Trace]:
         """The request's n traces, in order. Raises Fault, UserError."""
@@ -117,11 +123,15 @@ class RemoteEngine:
         await self._client.aclose()
 
 
-def open_remote(name: str, environment: Mapping[str, str] | None = None) -> RemoteEngine:
-    """The engine of a name such as `ollama/deepseek-r1:7b`, by the user's settings. Nothing is asked yet."""
+def open_remote(name: str, environment: Mapping[str, str] | None = None, *, at_once: int = 0) -> RemoteEngine:
+    """The engine of a name such as `ollama/deepseek-r1:7b`, by the user's settings. Nothing is asked yet.
+
+    `at_once`: calls that the endpoint is known to bear at once, so that it need not be found out; 0: not known.
+    """
     environment = os.environ if environment is None else environment
     own = settings.load(environment)
-    return RemoteEngine(endpoint(name, environment, own), price_table=prices.load(own.prices))
+    place, table = endpoint(name, environment, own), prices.load(own.prices)
+    return RemoteEngine(place, price_table=table, start=at_once or START, most=at_once or MOST)
 
 
 def _seed(seed: int, index: int) -> int:

@@ -235,7 +235,7 @@ def _shared(pools: Sequence[Pool], own: Sequence[Point]) -> tuple[list[Pool], li
     shared = same_problems(ids)
     if not shared:
         raise UserError("these runs share no problem: they cannot stand in one chart")
-    runs = [each.run for each in (*pools, *own)]
+    runs = [*(pool.run for pool in pools), *(point.run for point in own)]
     for run, problems in zip(runs[1:], found[1:], strict=True):
         _same_gold(runs[0], found[0], run, problems)
     kept = [_only(pool, shared) for pool in pools], [_point_only(point, shared) for point in own]

@@ -34,8 +34,8 @@ from thinksmith.recipes.tiny.tokenizer import corpus, train_tokenizer
 from thinksmith.training.batches import Example
 from thinksmith.training.model_folder import save_model
 from thinksmith.training.rl.grpo import train
-from thinksmith.training.rl.metrics import Metrics
 from thinksmith.training.rl.recipe import GRPORecipe
+from thinksmith.training.rows import Metrics
 from thinksmith.training.sft import SFTConfig, SFTStep, sft
 
 HERE = Path(__file__).parent

@@ -51,9 +51,11 @@ def packable(policy: Policy, longest: int) -> bool:
     return True
 
 
-def packed_scores(policy: Policy, pack: Pack, *, entropy: bool = False, temperature: float = 1.0) -> Scores:
-    """Log-probability [M] of each learnt token, and the entropy of what it was drawn from. Differentiable. Only for a
-    model that is `packable`."""
+def packed_scores(
+    policy: Policy, pack: Pack, *, entropy: bool = False, temperature: float = 1.0, likeliest: bool = False
+) -> Scores:
+    """Log-probability [M] of each learnt token; where asked for the entropy of what it was drawn from, and whether it
+    is the likeliest. Differentiable. Only for a model that is `packable`."""
     register(policy.model, policy.name)  # of a model with another attention the tokens would see all before them
     decoder: Any = policy.model.get_decoder()
     # A mask of four dimensions is passed on as it is, so transformers builds none.
@@ -67,4 +69,4 @@ def packed_scores(policy: Policy, pack: Pack, *, entropy: bool = False, temperat
         ).last_hidden_state
     hidden_MD = hidden_1ND.squeeze(0).index_select(0, pack.before_M)
     del hidden_1ND  # nothing else wants it, and logits come
-    return score(policy.model, hidden_MD, pack.targets_M, entropy=entropy, temperature=temperature)
+    return score(policy.model, hidden_MD, pack.targets_M, entropy=entropy, temperature=temperature, likeliest=likeliest)

@@ -74,13 +74,16 @@ def pack(examples: Sequence[Example], indices: Sequence[int], device: torch.devi
     return Pack(whole(ids), whole(positions), whole(before), whole(targets), whole(rows), tuple(indices), layout)
 
 
-def packs(examples: Sequence[Example], tokens: int, device: torch.device) -> Iterator[Pack]:
-    """Every example once, in rows of at most `tokens` tokens (at least one example each).
+def packs(
+    examples: Sequence[Example], tokens: int, device: torch.device, units: Sequence[Sequence[int]] | None = None
+) -> Iterator[Pack]:
+    """Every example once, in rows of at most `tokens` tokens (at least one example, or unit, each).
 
     Examples of one prompt keep together as far as they fit; the longest groups come first, so that memory that does not
-    do shows at once. The sum over rows does not depend on how they are cut.
+    do shows at once. The sum over rows does not depend on how they are cut. `units`: indices of examples of one prompt
+    that are never parted; every example is in one.
     """
-    for chosen in _rows(examples, tokens):
+    for chosen in _rows(examples, tokens, units):
         yield pack(examples, chosen, device)
 
 
@@ -95,12 +98,17 @@ def _tokens(row: Sequence[Example]) -> int:
     return sum(map(len, prompts)) + sum(len(example.completion_ids) for example in row)
 
 
-def _rows(examples: Sequence[Example], tokens: int) -> Iterator[list[int]]:
+def _rows(
+    examples: Sequence[Example], tokens: int, units: Sequence[Sequence[int]] | None = None
+) -> Iterator[list[int]]:
     """The indices of each row."""
-    by_prompt: dict[tuple[int, ...], list[int]] = {}
-    for index, example in enumerate(examples):
-        by_prompt.setdefault(example.prompt_ids, []).append(index)
-    parts = [part for group in by_prompt.values() for part in _cut(examples, group, tokens)]
+    if units is None:
+        by_prompt: dict[tuple[int, ...], list[int]] = {}
+        for index, example in enumerate(examples):
+            by_prompt.setdefault(example.prompt_ids, []).append(index)
+        parts = [part for group in by_prompt.values() for part in _cut(examples, group, tokens)]
+    else:
+        parts = [list(unit) for unit in units]
     parts.sort(key=lambda part: -_size(examples, part))
     return _filled(examples, parts, tokens)
 

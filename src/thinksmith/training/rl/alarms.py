@@ -1,56 +1,20 @@
-"""Alarms: what a training run's own numbers say is going wrong, each as a sentence that says what to try.
-
-Every rule is a function of the rows of metrics.jsonl so far, and nothing is remembered: a resumed run tells the same as
-one that was never stopped. A rule looks at the first steps and at the last few, by means and medians, so noise alone
-does not set it off. For a number that a row does not have, it is as if the row were not there.
-"""
+"""What a GRPO run's own numbers say is going wrong: the rules beside those of every trainer (`training/alarms.py`)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean, median, stdev
 
-Row = Mapping[str, float]
-History = Sequence[Row]
+from thinksmith.training.alarms import Alarm, History, Rules, begun, gradient_spike, not_finite, values
 
 _FIRST, _LAST = 5, 3  # steps that make the beginning, and the present
-_QUIET = 20  # steps: what comes back within them was told already
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """`kind` names it for programs, `text` is one sentence for people; `stop`: nothing good can come of going on."""
-
-    kind: str
-    text: str
-    stop: bool = False
 
 
 def alarms(history: History) -> list[Alarm]:
-    """The alarms that begin with the last row of `history` (all rows so far, the oldest first).
-
-    An alarm that holds on, or comes back within 20 steps, is told once. Costs a few microseconds a rule and row.
-    """
-    begun = []
-    for kind, rule in _RULES.items():
-        text = rule(history)
-        if text and not any(rule(history[:end]) for end in range(max(1, len(history) - _QUIET), len(history))):
-            begun.append(Alarm(kind, text, stop=kind == "not_finite"))
-    return begun
-
-
-def _not_finite(history: History) -> str | None:
-    row = history[-1] if history else {}
-    for key, name in (("loss", "loss"), ("grad_norm", "gradient norm")):
-        if not math.isfinite(row.get(key, 0.0)):
-            return (
-                f"the {name} is {row[key]}: the run stops here and the last checkpoint stays; "
-                "resume from it with a lower training.lr, and in float32 if it was in half precision"
-            )
-    return None
+    """The alarms that begin with the last row of `history` (all rows so far, the oldest first)."""
+    return begun(_RULES, history)
 
 
 def _entropy(history: History) -> str | None:
@@ -64,7 +28,7 @@ def _entropy(history: History) -> str | None:
     began, now = _began_and_now(history, "entropy")
     if now is None or began is None or now >= 0.05 or now >= began / 10:
         return None
-    accuracy = _values(history, "accuracy")[-_LAST:]
+    accuracy = values(history, "accuracy")[-_LAST:]
     if accuracy and fmean(accuracy) >= 0.9:
         return None
     return (
@@ -94,11 +58,11 @@ def _length(history: History) -> str | None:
 
 def _no_variance(history: History) -> str | None:
     """Nine of ten groups with equal rewards, in each of the last five steps: those groups have no gradient."""
-    dead = _values(history[-_FIRST:], "frac_reward_zero_std")
+    dead = values(history[-_FIRST:], "frac_reward_zero_std")
     if len(dead) < _FIRST or min(dead) < 0.9:
         return None
-    accuracy = fmean(_values(history, "accuracy")[-_FIRST:] or [0.5])
-    cut_off = fmean(_values(history, "truncated_share")[-_FIRST:] or [0.0])
+    accuracy = fmean(values(history, "accuracy")[-_FIRST:] or [0.5])
+    cut_off = fmean(values(history, "truncated_share")[-_FIRST:] or [0.0])
     if cut_off > 0.5:
         why, cure = f"{cut_off:.0%} are cut off", "raise rollout.max_tokens"
     elif accuracy > 0.5:
@@ -126,7 +90,7 @@ def _held_out_falls(history: History) -> str | None:
     best = max(at[1:-2], key=lambda index: lows[index])
     if max(history[index]["held_out_high"] for index in at[-2:]) >= lows[best]:
         return None
-    before, after = _values(history[: best + 1], "reward")[-_FIRST:], _values(history, "reward")[-_FIRST:]
+    before, after = values(history[: best + 1], "reward")[-_FIRST:], values(history, "reward")[-_FIRST:]
     if len(before) < 2 or len(after) < 2 or fmean(after) - fmean(before) <= 2 * _error_of_difference(before, after):
         return None
     then, now = history[best]["held_out_accuracy"], history[at[-1]]["held_out_accuracy"]
@@ -139,7 +103,7 @@ def _held_out_falls(history: History) -> str | None:
 
 def _logprob_gap(history: History) -> str | None:
     """More than 0.05 nats a token on average: ratios are then wrong by 5 %, a quarter of the usual clip range, 0.2."""
-    gaps = _values(history, "logprob_gap")[-_LAST:]
+    gaps = values(history, "logprob_gap")[-_LAST:]
     if not gaps or median(gaps) <= 0.05:
         return None
     return (
@@ -148,43 +112,23 @@ def _logprob_gap(history: History) -> str | None:
     )
 
 
-def _gradient_spike(history: History) -> str | None:
-    """More than ten times the usual, and far outside its own scatter (on a log scale, by the median deviation)."""
-    norms = [math.log(norm) for norm in _values(history[-51:], "grad_norm") if norm > 0]
-    if len(norms) < 11 or not history[-1].get("grad_norm"):
-        return None
-    *earlier, last = norms
-    usual = median(earlier)
-    sigma = 1.4826 * median(abs(norm - usual) for norm in earlier)  # of a normal distribution with that deviation
-    if last - usual <= max(math.log(10), 6 * sigma):
-        return None
-    return (
-        f"the gradient norm is {math.exp(last):.3g}, {math.exp(last - usual):.0f} times the usual: it was cut down to "
-        "training.max_grad_norm, so once does no harm; if it comes again lower training.lr"
-    )
-
-
-_RULES: dict[str, Callable[[History], str | None]] = {
-    "not_finite": _not_finite,
+_RULES: Rules = {
+    "not_finite": not_finite,
     "entropy": _entropy,
     "length": _length,
     "no_variance": _no_variance,
     "held_out": _held_out_falls,
     "logprob_gap": _logprob_gap,
-    "gradient_spike": _gradient_spike,
+    "gradient_spike": gradient_spike,
 }
-
-
-def _values(history: History, key: str) -> list[float]:
-    return [row[key] for row in history if key in row and math.isfinite(row[key])]
 
 
 def _began_and_now(history: History, key: str) -> tuple[float | None, float | None]:
     """The mean of the first five values and the median of the last three; None before there are eight."""
-    values = _values(history, key)
-    if len(values) < _FIRST + _LAST:
+    found = values(history, key)
+    if len(found) < _FIRST + _LAST:
         return None, None
-    return fmean(values[:_FIRST]), median(values[-_LAST:])
+    return fmean(found[:_FIRST]), median(found[-_LAST:])
 
 
 def _error_of_difference(one: Sequence[float], other: Sequence[float]) -> float:

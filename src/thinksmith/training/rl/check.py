@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
-
 from thinksmith.errors import UserError
-from thinksmith.policy.load import plain_name, taken_apart
-from thinksmith.policy.policy import Policy
 from thinksmith.records import Problem
+from thinksmith.training.adapt import check_quantised
 from thinksmith.training.rl.recipe import GRPORecipe
 from thinksmith.training.rl.room import check_room
 from thinksmith.verify import VERIFIERS, check_gold, require
 
-COARSE = 1e-4  # below it bfloat16 loses too much of a step
 NEED_GOLD = ("correctness", "length", "code_tests")  # rewards that ask whether the answer is right
 
 NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[GRPORecipe], bool]], ...] = (
@@ -45,22 +41,9 @@ def check(recipe: GRPORecipe, problems: Sequence[Problem], held_out: Sequence[Pr
     """
     for fault in _faults(recipe):
         raise UserError(fault)
+    check_quantised(recipe)
     _check_verifiable(recipe, problems, held_out)
     check_room(recipe, problems, held_out)
-
-
-def check_precision(recipe: GRPORecipe, policy: Policy) -> None:
-    """Raises UserError where the steps of training all weights would be lost in rounding.
-
-    bfloat16 has 8 bits, so a weight of 0.02 moves in steps of 1e-4 or not at all, and AdamW's are of the size of the
-    learning rate.
-    """
-    numbers = {parameter.dtype for parameter in policy.model.parameters() if parameter.requires_grad}
-    if torch.bfloat16 in numbers and recipe.training.lr < COARSE:
-        raise UserError(
-            f"training all weights of {recipe.model} in bfloat16 at lr = {recipe.training.lr:g} would be lost in "
-            f'rounding: name {plain_name(recipe.model)}:float32, or set training.tuning = "lora"'
-        )
 
 
 def _faults(recipe: GRPORecipe) -> Iterator[str]:
@@ -88,12 +71,6 @@ def _batch_faults(recipe: GRPORecipe) -> Iterator[str]:
         yield (
             f"rollout.max_thinking_tokens = {rollout.max_thinking_tokens} leaves no room for an answer in max_tokens = "
             f"{rollout.max_tokens}: make it smaller, or leave it out"
-        )
-    plain, said = taken_apart(recipe.model)
-    if recipe.training.tuning == "full" and "quantize" in said:
-        yield (
-            f"the weights of {recipe.model} are quantised and cannot be trained themselves: set training.tuning = "
-            f'"lora", or name {plain}'
         )
 
 

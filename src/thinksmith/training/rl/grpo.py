@@ -5,9 +5,6 @@ The same weights are sampled and trained. A run folder holds all that is needed 
 
 from __future__ import annotations
 
-import json
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,24 +14,25 @@ import torch
 
 from thinksmith.engines.contract import Engine, Releases
 from thinksmith.errors import UserError
-from thinksmith.policy.adapter import save_adapter
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Attempt, Problem
-from thinksmith.training.model_folder import save_model
+from thinksmith.training.alarms import Alarm
+from thinksmith.training.model_folder import save_trained
 from thinksmith.training.optimizer import Optimizers, lr_factor
 from thinksmith.training.ranks import ALONE, Ranks
-from thinksmith.training.rl.alarms import Alarm, alarms
+from thinksmith.training.reference import Reference, reference_of
+from thinksmith.training.rl.alarms import alarms
 from thinksmith.training.rl.gathered import gathered
-from thinksmith.training.rl.metrics import Metrics, describe
+from thinksmith.training.rl.metrics import describe
 from thinksmith.training.rl.prompts import Prompts
 from thinksmith.training.rl.recipe import GRPORecipe
-from thinksmith.training.rl.reference import Reference, reference_of
 from thinksmith.training.rl.rewards import scorer
 from thinksmith.training.rl.rollout import Rollout, roll_out
-from thinksmith.training.rl.update import NotFiniteError, update
-from thinksmith.training.run_folder import write_whole
+from thinksmith.training.rl.update import update
+from thinksmith.training.rows import Metrics, add_row, keep_rows, memory_gb
 from thinksmith.training.saver import Saver
 from thinksmith.training.sharding import load_shares, optimizers_of, save_whole, whole
+from thinksmith.training.step import NotFiniteError, spoilt
 
 
 def train(
@@ -83,14 +81,14 @@ def train(
         ranks.require_same("what training starts from", (start, _weights_hash(policy), prompts.state()))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "metrics.jsonl"
-    history = _keep_rows(path, start) if ranks.first else []
+    history = keep_rows(path, start) if ranks.first else []
     loop = _Loop(policy, engine, prompts, recipe, optimizers, reference, micro_tokens, ranks)
     for step in range(start, recipe.steps):
         began = time.perf_counter()
         try:
             rollout, metrics = loop.step(step)
         except NotFiniteError as error:
-            raise UserError(_spoilt(step, error)) from None
+            raise UserError(spoilt(step, error)) from None
         on_attempts((*rollout.attempts, *rollout.wasted))
         del rollout  # the next one wants the memory of its traces
         every = recipe.evaluation.every
@@ -98,10 +96,10 @@ def train(
             with whole(policy.model):
                 metrics |= ranks.by_first(partial(_timed, "evaluate_seconds", measure, step + 1))
         metrics["seconds"] = time.perf_counter() - began
-        metrics["memory_gb"] = max(ranks.gather(_memory_gb(policy.device)))
+        metrics["memory_gb"] = max(ranks.gather(memory_gb(policy.device)))
         if ranks.first:
             # The row first: one too many is dropped when the run is resumed, one too few could not be had again.
-            _add_row(path, metrics)
+            add_row(path, metrics)
         save_whole(
             saver,
             step + 1,
@@ -117,7 +115,7 @@ def train(
             for alarm in alarms(history):
                 on_alarm(alarm)
     with whole(policy.model):
-        ranks.by_first(partial(_save, policy, folder))
+        ranks.by_first(partial(save_trained, policy, folder))
 
 
 class _Loop:
@@ -192,49 +190,3 @@ def _timed(name: str, measure: Callable[[int], Metrics], step: int) -> Metrics:
 def _weights_hash(policy: Policy) -> str:
     with whole(policy.model):
         return policy.weights_hash()
-
-
-def _save(policy: Policy, folder: Path) -> None:
-    if policy.adapter:
-        save_adapter(policy, folder / "adapter")
-    else:
-        save_model(folder / "model", policy.model, policy.tokenizer)
-
-
-def _spoilt(step: int, error: NotFiniteError) -> str:
-    return (
-        f"step {step + 1}: {error} is not finite, so the weights were left as they were; "
-        "the last checkpoint is kept; begin anew with a lower training.lr"
-    )
-
-
-def _memory_gb(device: torch.device) -> float:
-    """The most memory that was taken so far: on a GPU by torch, else by the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
-
-
-def _add_row(path: Path, metrics: Metrics) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; free some space and resume") from None
-
-
-def _keep_rows(path: Path, steps: int) -> list[Metrics]:
-    """The rows of finished steps. Rows of steps that no checkpoint has are dropped; they will be done again."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-            if row["step"] <= steps:
-                rows.append(row)
-        except (ValueError, KeyError):
-            continue  # a line cut off by a kill
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
-    return rows

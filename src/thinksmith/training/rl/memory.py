@@ -10,16 +10,12 @@ from thinksmith.policy.load import taken_apart
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Problem
 from thinksmith.training.batches import Example
-from thinksmith.training.fits import check_fits, fits
+from thinksmith.training.fits import ENOUGH, SPARE, check_fits, fits
 from thinksmith.training.packed.forward import packable
 from thinksmith.training.packed.pack import largest_row
 from thinksmith.training.rl.recipe import GRPORecipe
 
-# Tokens beside a prompt. More at a time make nothing faster: on a CPU the activations of so many stay near its cache,
-# and a GPU is busy.
-ENOUGH = {"cpu": 2048, "cuda": 16384}
 FEW = 8  # groups: parts of those that are cut are more than a quarter of a row, so a row has no more
-SPARE = 0.8  # of what is free: others may want some, and the estimate may be 10 % too low
 
 
 def room_for(policy: Policy, recipe: GRPORecipe, problems: Sequence[Problem]) -> int:

@@ -16,9 +16,7 @@ from thinksmith.audit.loops import find_loop
 from thinksmith.audit.segments import find_segments
 from thinksmith.records import Attempt
 from thinksmith.training.rl.rollout import Rollout
-
-Metrics = dict[str, float]
-"""One row: the name of a number → the number."""
+from thinksmith.training.rows import Metrics
 
 # Reading a trace costs about 0.6 µs a character for its habits and 2 to 6 µs for its equations and loops (one core), so
 # a step is read within bounds: at most about 0.3 s for the habits and 0.2 s for the rest, however long the traces are.

@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from thinksmith.training.optimizer import OptimizerName, Schedule
+from thinksmith.training.recipe import Above, Count, LoRATable, Names, Positive, Share, Table, Weight
 from thinksmith.training.rl.advantages import Scale
 from thinksmith.training.rl.losses import KLEstimator, LossType
 from thinksmith.training.rl.trl_names import elsewhere
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Above = Annotated[float, Field(gt=0.0)]
-Weight = Annotated[float, Field(ge=0.0)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]  # TOML's lists
 Option = bool | int | float | str
-
-
-class Table(BaseModel):
-    """Unknown keys are errors, and so are values of another type and numbers that are none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class RolloutTable(Table):
@@ -83,15 +72,6 @@ class TrainingTable(Table):
     sharding: Literal["none", "full"] = "none"
     save_every: Count = 0
     save_total_limit: Positive = 2
-
-
-class LoRATable(Table):
-    """The adapter that is trained where `training.tuning` is "lora". No `targets`: all linear layers of the decoder."""
-
-    rank: Positive = 16
-    alpha: Above = 32.0
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    targets: Names = ()
 
 
 class EvaluationTable(Table):

@@ -14,25 +14,25 @@ from thinksmith.engines.contract import Engine
 from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.errors import UserError
 from thinksmith.evaluate.evaluate import evaluate
+from thinksmith.evaluate.held_out import held_out_accuracy
 from thinksmith.evaluate.statistics.stats import Difference, paired
 from thinksmith.evaluate.summary import Summary, scores_by_problem
-from thinksmith.policy.adapter import LoRA, add_lora
 from thinksmith.policy.load import load_policy
 from thinksmith.policy.policy import Policy
 from thinksmith.problems.instruct import instructed
 from thinksmith.problems.load import load as load_problems
 from thinksmith.records import Attempt, Problem, Sampling
 from thinksmith.store.store import Store, config_hash
+from thinksmith.training.adapt import adapt, check_precision
+from thinksmith.training.alarms import Alarm
 from thinksmith.training.ranks import ALONE, Ranks
-from thinksmith.training.recompute import recompute_layers
-from thinksmith.training.rl.alarms import Alarm
-from thinksmith.training.rl.check import check, check_precision
+from thinksmith.training.rl.check import check
 from thinksmith.training.rl.grpo import train
 from thinksmith.training.rl.memory import room_for
-from thinksmith.training.rl.metrics import Metrics
 from thinksmith.training.rl.recipe import EvaluationTable, GRPORecipe
 from thinksmith.training.rl.rewards import scorer
 from thinksmith.training.rl.room import check_lengths
+from thinksmith.training.rows import Metrics
 from thinksmith.training.run_folder import open_folder, read_facts, read_json, versions, write_json
 from thinksmith.training.sharding import check_sharding, shard, whole
 from thinksmith.training.track import check_trackers, open_trackers
@@ -75,7 +75,7 @@ def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher, ranks:
     # What the recipe may have wrong is looked at before anything is written or computed.
     scorer(recipe.rewards, max_tokens=recipe.rollout.max_tokens)
     check_trackers(recipe.track)
-    check_sharding(recipe.training, ranks)
+    check_sharding(recipe.training, ranks, copies=bool(recipe.training.beta) and recipe.training.tuning == "full")
     held_out, pool = _problems(recipe)
     check(recipe, pool, held_out)
     policy = load_policy(recipe.model)
@@ -148,15 +148,6 @@ def _room(policy: Policy, recipe: GRPORecipe, pool: Sequence[Problem]) -> int:
     return room_for(policy, recipe, pool) if recipe.training.sharding == "none" else recipe.training.micro_tokens
 
 
-def adapt(policy: Policy, recipe: GRPORecipe) -> None:
-    """Make ready what is trained: all weights, or an adapter; and say whether layers are computed twice."""
-    if recipe.training.tuning == "lora":
-        table = recipe.lora
-        add_lora(policy, LoRA(table.rank, table.alpha, table.targets, table.dropout, recipe.seed))
-    if recipe.training.gradient_checkpointing:
-        recompute_layers(policy.model)
-
-
 def _run_id(store: Store, folder: Path, identity: tuple[str, str, str, str, dict[str, Any]]) -> str:
     """The run that the folder's result is of, the unfinished one of this folder and recipe, or a new one."""
     done = read_json(folder / "result.json").get("run")
@@ -214,14 +205,7 @@ def _held_out(
 ) -> Metrics:
     """Held-out accuracy with its 95 % interval, as a part of the step's metrics."""
     name = f"{recipe.evaluation.problems} step {step} {folder.name}"
-    _, summary = evaluate(problems, engine, sampling=_sampling(recipe), store=store, name=name)
-    accuracy = summary.accuracy
-    return {
-        "held_out_accuracy": accuracy.mean,
-        "held_out_low": accuracy.low,
-        "held_out_high": accuracy.high,
-        "held_out_n": accuracy.problems,
-    }
+    return held_out_accuracy(problems, engine, _sampling(recipe), store, name)
 
 
 def _sampling(recipe: GRPORecipe) -> Sampling:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,23 +13,16 @@ from thinksmith.policy.logprobs import Scores
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Trace
 from thinksmith.training.batches import Example
+from thinksmith.training.micro import MICRO_TOKENS, Micro, idle_micros, micros
 from thinksmith.training.optimizer import Optimizers
 from thinksmith.training.ranks import ALONE, Ranks
+from thinksmith.training.reference import Reference
 from thinksmith.training.rl.advantages import group_advantages
 from thinksmith.training.rl.losses import Loss, LossRules, Normaliser, policy_loss, top_entropy_mask
-from thinksmith.training.rl.metrics import Metrics
-from thinksmith.training.rl.micro import Micro, micros
 from thinksmith.training.rl.recipe import GRPORecipe, TrainingTable
-from thinksmith.training.rl.reference import Reference
 from thinksmith.training.rl.rollout import Rollout
-from thinksmith.training.sharding import clip_gradients, is_sharded
-
-IDLE = Example((0,), (0,))  # what a rank computes, and learns nothing from, while others still have something
-MICRO_TOKENS = 2048  # where neither the recipe nor the free memory says another number
-
-
-class NotFiniteError(Exception):
-    """A loss or a gradient is NaN or infinite; the weights are as they were before the optimiser step."""
+from thinksmith.training.rows import Metrics
+from thinksmith.training.step import take_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +189,7 @@ class _Step:
         places = [i for i, each in enumerate(completions) if each.learnt and (every or each.advantage)]
         self.chosen = [completions[i] for i in places]
         self._micros = micros(policy, [each.example for each in self.chosen], micro_tokens or MICRO_TOKENS)
-        # Sharded layers are gathered in every pass, so all ranks need equally many.
-        most = max(ranks.gather(len(self._micros))) if is_sharded(policy.model) else 0
-        self._idle = micros(policy, [IDLE], 1) * (most - len(self._micros))
+        self._idle = idle_micros(policy, len(self._micros), ranks)
         first = sum(ranks.gather(len(completions))[: ranks.rank])  # the normaliser counts all ranks' completions
         self._weights = normaliser.weights([first + i for i in places])
         self._known: list[Known] = []
@@ -252,15 +242,8 @@ class _Step:
             nothing.backward()  # type: ignore[no-untyped-call]
         if not any(self._ranks.gather(len(self._micros))):
             return
-        learnt = [parameter for parameter in self._policy.model.parameters() if parameter.requires_grad]
-        self._ranks.sum_gradients(learnt)
-        norm = clip_gradients(learnt, self._training.max_grad_norm)
-        if not all(self._ranks.gather(math.isfinite(norm) and math.isfinite(sums.loss))):
-            optimizers.zero_grad()
-            raise NotFiniteError("the loss" if not math.isfinite(sums.loss) else "the gradient")
-        sums.norms.append(norm)
-        optimizers.step(lr_scale)
-        self._policy.touch()
+        most = self._training.max_grad_norm
+        sums.norms.append(take_step(self._policy, optimizers, lr_scale, most, sums.loss, self._ranks))
 
     def _learn(self, micro: Micro, known: Known, sums: Sums, *, first: bool) -> None:
         """Add a micro-batch's gradient."""

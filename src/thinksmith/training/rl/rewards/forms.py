@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 
+from thinksmith.audit.language import SCRIPTS, script_share
 from thinksmith.records import Attempt, Trace
 from thinksmith.thinking import TAGS, WHITESPACE, Tags, detect_tags
 
@@ -68,24 +66,6 @@ class TagCount:
         )
 
 
-SCRIPTS = {
-    "latin": ("LATIN",),
-    "cyrillic": ("CYRILLIC",),
-    "greek": ("GREEK",),
-    "arabic": ("ARABIC",),
-    "hebrew": ("HEBREW",),
-    "devanagari": ("DEVANAGARI",),
-    "bengali": ("BENGALI",),
-    "tamil": ("TAMIL",),
-    "thai": ("THAI",),
-    "han": ("CJK",),
-    "japanese": ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
-    "korean": ("HANGUL", "CJK"),
-}
-"""Scripts by the first word of their letters' Unicode names."""
-_FORMULA = ("MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "MICRO", "PLANCK", "MODIFIER")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """The share (0..1) of the thinking's letters that are of the wanted `script`; of the answer's where nothing was
@@ -106,23 +86,9 @@ class Language:
     def __call__(self, attempt: Attempt) -> float | None:
         if attempt.trace.finish == "error":
             return None
-        own, letters = 0, 0
-        for sign, count in Counter(told(attempt.trace)).items():
-            if script := _script(sign):
-                letters += count
-                own += count * (script in SCRIPTS[self.script])
-        return own / letters if letters else 1.0
+        return script_share(told(attempt.trace), self.script)
 
 
 def told(trace: Trace) -> str:
     """The thinking, or the answer where a model does not think apart: what an audit looks at."""
     return trace.thinking if trace.thinking.strip() or not trace.answer.strip() else trace.answer
-
-
-@lru_cache(maxsize=8192)
-def _script(sign: str) -> str:
-    """The first word of a letter's name, without its width; "" for what is no letter, or one of a formula."""
-    if not sign.isalpha():
-        return ""
-    words = unicodedata.name(sign, "").removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ").split()
-    return words[0] if words and words[0] not in _FORMULA else ""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thinksmith.audit.equations import find_equations
-from thinksmith.audit.loops import find_loop
+from thinksmith.audit.loops import find_loop, may_loop
+from thinksmith.problems.wording import Wording
 from thinksmith.records import Attempt
 from thinksmith.training.rl.rewards.forms import told
-
-_WORD = re.compile(r"\w{1,24}|[^\w\s]")
 
 
 def true_equations(attempt: Attempt) -> float | None:
@@ -72,15 +70,11 @@ class Loop:
         if trace.finish == "error":
             return None
         texts = (trace.thinking, trace.answer)
-        return float(not any(self._may_loop(text) and find_loop(text, self.repeats, self.min_words) for text in texts))
+        return float(not any(self._loops(text) for text in texts))
 
-    def _may_loop(self, text: str) -> bool:
-        """False where there surely is no loop, which is far quicker to tell: among the L - n + 1 runs of n words in a
-        loop of L words at most L / repeats are distinct, and L is at least `min_words`."""
-        least = self.min_words * (1 - 1 / self.repeats)
-        n = max(1, min(16, int(least) // 3))
-        words = _WORD.findall(text)
-        return len(words) - n + 1 - _distinct(words, n) >= least - n + 1
+    def _loops(self, text: str) -> bool:
+        maybe = may_loop(Wording.of(text).hashes_W, self.repeats, self.min_words)
+        return maybe and find_loop(text, self.repeats, self.min_words) is not None
 
 
 def _distinct(units: Sequence[object], n: int) -> int:

@@ -23,6 +23,7 @@ class Keeper:
         self._store, self._run, self._on_kept = store, run_id, on_kept
         self._waiting: list[tuple[Attempt, asyncio.Future[None]]] = []
         self._writing: list[tuple[Attempt, asyncio.Future[None]]] = []
+        self._refused: list[Attempt] = []
         self._writer: asyncio.Task[None] | None = None
         self._failed: Exception | None = None
 
@@ -51,6 +52,7 @@ class Keeper:
                 await asyncio.to_thread(self._store.add, self._run, [attempt for attempt, _ in batch])
             except Exception as error:
                 self._failed = error
+                self._refused += [attempt for attempt, _ in batch]
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
@@ -65,11 +67,13 @@ class Keeper:
     def flush(self) -> None:
         """Store at once what still waits, after the loop was stopped: it is finished, so it shall not be lost.
 
-        What was being written then may be there already; added again, it stays as it is, and it is told of now.
+        What was being written then may be there already; added again, it stays as it is, and it is told of now. What
+        the store has refused is tried once more, last: a lock may be gone, a disk have room again.
         """
-        batch = [attempt for attempt, _ in (*self._writing, *self._waiting)]
-        self._writing, self._waiting = [], []
-        if batch:
-            self._store.add(self._run, batch)
-            for attempt in batch:
-                self._on_kept(attempt)
+        waiting, refused = [attempt for attempt, _ in (*self._writing, *self._waiting)], self._refused
+        self._writing, self._waiting, self._refused = [], [], []
+        for batch in (waiting, refused):
+            if batch:
+                self._store.add(self._run, batch)
+                for attempt in batch:
+                    self._on_kept(attempt)
