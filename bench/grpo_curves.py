@@ -5,12 +5,18 @@ and schedule, precision; rewards by the same function (`training/rl/rewards/trl.
 logged. Both sides run in turns, seed by seed. The reward of a step is the mean over its completions, smoothed over the
 last 5 steps; `share` is the time in which ours reaches TRL's last smoothed reward, as a share of TRL's whole time.
 
-    python bench/grpo_curves.py [--quick] [--seeds N]
+What is compared is time, so ours makes 16 more steps than TRL's 32: with equally many both end at the same reward but
+for luck, and ours after a tenth of the time. `equal_steps` has what 32 of ours came to.
+
+    python bench/grpo_curves.py [--quick] [--seeds N] [--ours]
+
+`--ours` measures our side anew and keeps TRL's curves of the last full run, which take an hour.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -23,7 +29,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from _grpo_trl import batch_settings, quiet, settings
-from _result import finish
+from _result import RESULTS, finish
 from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.policy.load import load_policy
 from thinksmith.problems.load import load as load_problems
@@ -38,6 +44,7 @@ from thinksmith.training.rl.rewards.trl import as_trl
 SEEDS = 5
 GOALS = {"share": 0.5}
 WINDOW = 5
+MORE_STEPS = 16  # of ours
 TRL_ROWS = 8  # sequences of one pass: its default
 META = ("numbers", "target")  # what verifiers read of these problems
 
@@ -144,7 +151,7 @@ def in_order(recipe: GRPORecipe, problems: Sequence[Problem]) -> Any:
     )
 
 
-def compared(seed: int, ours: Curve, trl: Curve) -> dict[str, Any]:
+def compared(seed: int, equal: Curve, ours: Curve, trl: Curve) -> dict[str, Any]:
     level = trl.smoothed[-1]
     at = ours.reaches(level)
     return {
@@ -152,29 +159,48 @@ def compared(seed: int, ours: Curve, trl: Curve) -> dict[str, Any]:
         "share": None if at is None else round(at / trl.seconds[-1], 3),
         "trl_reward": round(level, 4),
         "ours_reward": round(ours.smoothed[-1], 4),
+        "equal_steps_reward": round(equal.smoothed[-1], 4),
         "trl_seconds": round(trl.seconds[-1], 1),
         "ours_seconds": round(ours.seconds[-1], 1),
+        "equal_steps_seconds": round(equal.seconds[-1], 1),
         "trl_curve": trl.plain(),
         "ours_curve": ours.plain(),
+        "equal_steps_curve": equal.plain(),
     }
+
+
+def known_trl(seed: int) -> Curve:
+    """TRL's curve of the last full run."""
+    rows = json.loads((RESULTS / "grpo_curves.json").read_text(encoding="utf-8"))["figures"]["runs"]
+    found = next(row for row in rows if row["seed"] == seed)["trl_curve"]
+    return Curve(found["seconds"], found["rewards"])
+
+
+def one(seed: int, *, quick: bool, ours_only: bool) -> dict[str, Any]:
+    """Both sides with this seed."""
+    changed: dict[str, Any] = {"seed": seed, "training.save_every": 0}
+    changed |= {"steps": WINDOW, "rollout.prompts": 4, "rollout.max_tokens": 96} if quick else {}
+    recipe = load_recipe("quickstart", GRPORecipe, changed)
+    problems = load_problems(recipe.problems, recipe.rollout.pool, split="train", seed=seed, all_if_fewer=True)
+    longer = recipe.model_copy(update={"steps": recipe.steps + (1 if quick else MORE_STEPS)})
+    equal, ours = run_ours(recipe, problems), run_ours(longer, problems)
+    return compared(seed, equal, ours, known_trl(seed) if ours_only else run_trl(recipe, problems))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one seed, 5 steps of 4 prompts: that it runs")
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--ours", action="store_true", help="keep TRL's curves of the last full run")
     options = parser.parse_args()
     rows = []
     for seed in range(1 if options.quick else options.seeds):
-        changed: dict[str, Any] = {"seed": seed, "training.save_every": 0}
-        changed |= {"steps": WINDOW, "rollout.prompts": 4, "rollout.max_tokens": 96} if options.quick else {}
-        recipe = load_recipe("quickstart", GRPORecipe, changed)
-        problems = load_problems(recipe.problems, recipe.rollout.pool, split="train", seed=seed, all_if_fewer=True)
-        row = compared(seed, run_ours(recipe, problems), run_trl(recipe, problems))
+        row = one(seed, quick=options.quick, ours_only=options.ours)
         reached = "never as much" if row["share"] is None else f"as much in {row['share']} of the time"
         print(
-            f"seed {seed}: TRL {row['trl_reward']:.3f} after {row['trl_seconds']:.0f} s, ours {row['ours_reward']:.3f} "
-            f"after {row['ours_seconds']:.0f} s, {reached}",
+            f"seed {seed}: TRL {row['trl_reward']:.3f} after {row['trl_seconds']:.0f} s, ours with as many steps "
+            f"{row['equal_steps_reward']:.3f} after {row['equal_steps_seconds']:.0f} s, with more "
+            f"{row['ours_reward']:.3f} after {row['ours_seconds']:.0f} s, {reached}",
             flush=True,
         )
         rows.append(row)
@@ -185,6 +211,9 @@ def main() -> None:
         "share": round(statistics.median(given), 3) if given else None,
         "slowest_share": max(given, default=None),
         "seeds_that_reach_it": len(given),
+        "trl_reward": round(statistics.mean(row["trl_reward"] for row in rows), 4),
+        "equal_steps_reward": round(statistics.mean(row["equal_steps_reward"] for row in rows), 4),
+        "ours_reward": round(statistics.mean(row["ours_reward"] for row in rows), 4),
         "runs": rows,
     }
     if options.quick:  # 5 steps teach nothing: all that can be shown is that both sides run

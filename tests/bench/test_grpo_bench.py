@@ -146,8 +146,8 @@ def test_a_reward_is_reached_when_the_smoothed_one_is() -> None:
     assert ours.reaches(0.18 - 1e-9) == 5.0
     assert ours.reaches(0.5) is None  # the first steps do not count
     trl = Curve([4.0, 8.0, 12.0, 16.0, 20.0], [0.1] * 5)
-    assert compared(3, ours, trl)["share"] == 0.25
-    assert compared(3, trl, Curve([1.0] * 5, [0.2] * 5))["share"] is None
+    assert compared(3, trl, ours, trl)["share"] == 0.25
+    assert compared(3, trl, trl, Curve([1.0] * 5, [0.2] * 5))["share"] is None
 
 
 def test_memory_is_compared_by_what_it_grows() -> None:

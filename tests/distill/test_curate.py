@@ -76,7 +76,8 @@ CAUGHT = {
     "duplicate": [good(0)],
     "near duplicate": [good(1, thinking=good(0).thinking.replace(". So 0 + 1 = 1.", " hm. So 1 + 1 = 2."))],
     "false equations": [
-        good(1, thinking=long_text(1) + ". Then 1 + 1 = 3. So 1 + 1 = 2."), good(1, answer="1 + 2 = 2. The answer is 2."),
+        good(1, thinking=long_text(1) + ". Then 1 + 1 = 3. So 1 + 1 = 2."),
+        good(1, answer="1 + 2 = 2. The answer is 2."),
     ],
 }  # fmt: skip
 
@@ -229,7 +230,9 @@ def test_choices(tmp_path: Path) -> None:
 def test_an_empty_set_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
     run([good(0)], tmp_path)
     before = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
-    found = [good(n, answer="\n", thinking="I begin with") for n in range(3)]  # a teacher that never closes its thinking
+    found = [
+        good(n, answer="\n", thinking="I begin with") for n in range(3)
+    ]  # a teacher that never closes its thinking
     with pytest.raises(
         UserError, match=r"\Anothing is left of 4 traces: most were dropped as 'truncated' \(.*\Z"
     ) as told:

@@ -92,6 +92,16 @@ def test_the_frame_of_a_question_does_not_count() -> None:
     assert overlap.hits("So how old is the elder of the two brothers now?", [], Wording.of(""))
 
 
+def test_every_problem_that_has_the_words_is_a_hit() -> None:
+    text = "what are the first nine primes beyond one hundred"
+    problems = {
+        "one": [Problem("p", text, "101"), Problem("q", f"now {text}", "101")],
+        "two": [Problem("p", text, "101")],
+    }
+    hits = Overlap(problems).hits(text, [], Wording.of(""))
+    assert [(hit.evaluation, hit.id) for hit in hits] == [("one", "p"), ("one", "q"), ("two", "p")]
+
+
 def test_it_can_be_sent_to_another_process() -> None:
     text = "what are the first nine primes beyond one hundred"
     overlap = pickle.loads(pickle.dumps(Overlap({"e": [Problem("p", text, "101")]})))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from training_kit import attempt
 
-from thinksmith.cli.live import Screen, duration, phase_bar, phase_shares, sparkline
+from thinksmith.cli.live import DPO, SFT, Look, Screen, duration, phase_bar, phase_shares, sparkline
 from thinksmith.evaluate.summary import summarise
 from thinksmith.training.alarms import Alarm
 
@@ -140,6 +140,24 @@ def test_the_panel_tells_the_interval_the_phases_the_memory_and_the_alarms() -> 
     assert "warning: completions grow" in drawn
     assert "stopped: the loss is nan" in drawn
     assert "KL" not in drawn  # a number that the run does not have takes no room
+
+
+@pytest.mark.usefixtures("_plain")
+@pytest.mark.parametrize(
+    ("look", "more"), [(SFT, "held-out tokens"), (DPO, "reward of wrong ones")], ids=["sft", "dpo"]
+)
+def test_each_trainer_has_its_own_numbers(look: Look, more: str) -> None:
+    row = {"epoch": 0.5, "loss": 0.6931, "held_out_loss": 0.7, "held_out_token_accuracy": 0.5, "margin": 0.25,
+           "reward_wrong": -0.125, "train_tokens_per_s": 4321.0, "accuracy": 0.5}  # fmt: skip
+    for console, wanted in ((PLAIN, "   held-out loss 0.7000 after step 1"), (LIVE, more)):
+        file = StringIO()
+        with Screen(Console(file=file, **console), look) as screen:  # type: ignore[arg-type]
+            screen.note("a note")
+            screen.training(1)
+            screen.step(row | {"step": 1})
+        for told in ("a note", look.titles["training"], "0.6931", "4,321", wanted):
+            assert told in file.getvalue()
+        assert "50%" not in file.getvalue()  # an accuracy of rollouts is none of theirs
 
 
 @pytest.mark.usefixtures("_plain")

@@ -136,7 +136,7 @@ def test_the_step_is_one_of_trls(tmp_path: Path) -> None:
     assert row["loss"] == pytest.approx(logged["loss"], abs=1e-4)
     assert row["grad_norm"] == pytest.approx(logged["grad_norm"], rel=1e-4)
     for (name, mine), theirs in zip(policy.model.named_parameters(), other.model.parameters(), strict=True):
-        assert float((mine - theirs).abs().max()) <= 2e-5, name  # a hundredth of AdamW's first step
+        assert (mine - theirs).abs().max().item() <= 2e-5, name  # a hundredth of AdamW's first step
 
 
 def test_held_out_figures_are_plain(checkpoint: Path) -> None:
@@ -249,3 +249,11 @@ def test_a_shelf_gives_back_what_was_put_in(rows: list[tuple[list[int], list[int
             shelf[index]
     with pytest.raises(ValueError, match="given"):
         shelf.add(Example((1,), (2, 3), (0,)))
+
+
+def test_dpo_that_unlearns_both_sides_is_told() -> None:
+    rows = [
+        {"step": float(i), "loss": 0.5, "reward_right": value} for i, value in enumerate([0.1, -1, -3, -3, -3, -4, -4])
+    ]
+    assert [alarm.kind for end in range(1, 8) for alarm in alarms(rows[:end])] == ["unlearns"]
+    assert not alarms([row | {"reward_right": 0.5} for row in rows])

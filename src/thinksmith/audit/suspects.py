@@ -49,24 +49,28 @@ _COMMAND_BEFORE = re.compile(
     r"[^\W\d_]+|\\(?:sqrt|binom|[dt]binom|overline|underline|hat|bar|vec|sin|cos|tan|log|ln|exp|max|min|gcd|lcm)"
 )
 _DECIMALS = re.compile(r"[0-9,]+\.([0-9]+)")
-_CURRENCY = re.compile(r"[ $]*\$(?=\.?[0-9])")
 _EXPONENT = re.compile(r"[eE][-+]?[0-9]")
 _COMMAND = re.compile(r"\\(?!(?:[dtc]?frac|left|[bB]igg?l?)(?![a-zA-Z]))[a-zA-Z]{2,}")
 _PROSE = re.compile(r"\\(?:text|textbf|mathrm|mbox|textit)\{[^{}=]{0,40}\}\Z")
 _GAP = re.compile(r"[a-z,] (?=[a-z])")
 _LEAST_BEFORE, _LEAST_AFTER, _BULLET = 200, 120, 400
 _FARTHEST = 1_200  # characters: more than a side may have
+_LONGEST = 200  # characters of a side that is worked out here
 
 
-def may_be_false(text: str) -> bool:
-    """False where `find_equations` surely finds no false equation in `text`. Linear in its length; never raises."""
+def may_be_false(text: str, *, hasty: bool = False) -> bool:
+    """False where `find_equations` surely finds no false equation in `text`. Linear in its length; never raises.
+
+    `hasty`: True also where it would take half of the search to tell, for callers who then search anyway.
+    """
     if "=" not in text:
         return False
     plain = _plain(text)
     suspects = [at for at in _equals(text) if at not in plain and _is_suspect(text, at)]
-    return any(
-        not equation.true for start, end in _windows(text, suspects) for equation in find_equations(text[start:end])
-    )
+    windows = list(_windows(text, suspects))
+    if hasty and 2 * sum(end - start for start, end in windows) > len(text):
+        return True
+    return any(not equation.true for start, end in windows for equation in find_equations(text[start:end]))
 
 
 def _equals(text: str) -> Iterator[int]:
@@ -153,9 +157,7 @@ def _is_rounded(value: int | Fraction, rounded: int | Fraction, shown: str) -> b
 def _left(side: str, text: str, start: int | None) -> str:
     """What of a run's piece before an equals sign is a side; "" where that is not sure. `start`: where the run begins,
     if this is its first piece."""
-    cut = 0
-    for cut in (match.end() for match in _BREAK.finditer(side)):  # noqa: B007 (the last)
-        pass
+    cut = max((match.end() for match in _BREAK.finditer(side)), default=0)
     opened = _unmatched(side[cut:])
     if opened and opened[0][1] in _CLOSING:
         return ""
@@ -221,13 +223,13 @@ def _ends_before(text: str, start: int) -> bool:
 def _ends_after(text: str, end: int) -> bool:
     """Whether no side can go on behind this place."""
     after = _AFTER.match(text, end)
-    if after is None or (after["word"] or "") in ("x", "X") or _EXPONENT.match(text, end):
-        return False
-    return not _CURRENCY.match(text, end)  # a currency sign before a number is no border: it belongs to that number
+    return after is not None and after["word"] not in ("x", "X") and not _EXPONENT.match(text, end)
 
 
 def _worth(side: str) -> int | Fraction | None:
     """What a side comes to; None where that is not sure."""
+    if len(side) > _LONGEST:
+        return None
     if side.isdecimal() and side.isascii() and len(side) < 16:
         return int(side)
     if match := _TWO.fullmatch(side):

@@ -189,7 +189,7 @@ def _check(recipe: TaughtRecipe, measure: Measure | None, ranks: Ranks) -> None:
     check_trackers(recipe.track)
     check_sharding(recipe.training, ranks)
     if recipe.evaluation.problems and measure is None:
-        raise ValueError("evaluation.problems needs something that measures them")
+        raise UserError("evaluation.problems is for thinksmith sft and dpo, which sample answers: leave it out here")
 
 
 def _samples(recipe: TaughtRecipe, measure: Measure | None) -> tuple[list[Sample], list[Sample]]:
@@ -240,10 +240,18 @@ def _save_template(folder: Path, student: _Student, given: _Given[Any], watcher:
         with told(f"the tokenizer in {saved}"):
             policy.tokenizer.save_pretrained(saved)
     again = Policy(policy.model, load_tokenizer(saved), policy.name)
-    if any(again.render(messages).ids != policy.render(messages).ids for messages in given.probes):
+    if any(_ids(again, messages) != _ids(policy, messages) for messages in given.probes):
         watcher.note(
             f"the tokenizer in {saved} gives other ids than those that were learnt: copy that of {policy.base}"
         )
+
+
+def _ids(policy: Policy, messages: Sequence[Message]) -> tuple[int, ...]:
+    """What the model is given; nothing where the template refuses the messages."""
+    try:
+        return policy.render(messages).ids
+    except UserError:
+        return ()
 
 
 def _given(

@@ -19,7 +19,7 @@ from thinksmith.distill.curate.choice import choose, lots
 from thinksmith.distill.curate.funnel import Difficulty, Found, Funnel, Stage
 from thinksmith.distill.curate.near import near_duplicates
 from thinksmith.distill.curate.options import Curation
-from thinksmith.distill.curate.passes import Check, Chosen, Look, Processes, Seen
+from thinksmith.distill.curate.passes import Check, Chosen, Look, Picked, Processes, Seen
 from thinksmith.distill.curate.reasons import KEPT, ORDER, number
 from thinksmith.distill.curate.signature import K
 from thinksmith.distill.curate.writing import Output, check_place, write_set
@@ -45,13 +45,14 @@ class Curated:
 @dataclass(frozen=True, slots=True)
 class _Traces:
     """All traces, N of them, as far as they are kept in memory. `row_N` is a trace's row of `signature_SK`, -1 for one
-    that has none; `part_N` and `place_N` say where it stands."""
+    that has none. It stands in the row `line_N` of part `part_N`, as the `nth_N` there."""
 
     ids: list[str]
     models: list[str]
     wheres: list[str]
     part_N: NDArray[np.int64]
-    place_N: NDArray[np.int64]
+    line_N: NDArray[np.int64]
+    nth_N: NDArray[np.int64]
     reason_N: NDArray[np.int8]
     status_N: NDArray[np.int8]
     tokens_N: NDArray[np.int64]
@@ -67,6 +68,10 @@ class _Traces:
     def left(self) -> NDArray[np.int64]:
         """The traces that nothing dropped so far."""
         return np.flatnonzero(self.reason_N == KEPT)
+
+    def picked(self, part: Part, at_M: NDArray[np.int64]) -> Picked:
+        """Some traces of a part, for a pass."""
+        return Picked(part, self.line_N[at_M], self.nth_N[at_M])
 
     def drop(self, at_M: NDArray[np.int64], reason: str) -> None:
         self.reason_N[at_M] = number(reason)
@@ -99,10 +104,10 @@ def curate(
         _drop_duplicates(traces, options)
         difficulty = _drop_by_rate(traces, options)
         if options.false_equations < 1:
-            check, places = Check(options.false_equations), _by_part(traces, len(parts))
-            tasks = [(part, traces.place_N[at_M]) for part, at_M in zip(parts, places, strict=True)]
-            checked = _told("checking equations", pool.run(check, tasks), len(parts), on_progress)
-            for at_M, found in zip(places, checked, strict=True):
+            places = _by_part(traces, len(parts))
+            tasks = [traces.picked(part, at_M) for part, at_M in zip(parts, places, strict=True)]
+            checks = pool.run(Check(options.false_equations), tasks)
+            for at_M, found in zip(places, _told("checking equations", checks, len(parts), on_progress), strict=True):
                 _drop_false(traces, at_M, found)
         _choose(traces, options)
         funnel = _funnel(traces, difficulty)
@@ -135,7 +140,8 @@ def _gathered(seen: Sequence[Seen]) -> _Traces:
         [name for each in seen for name in each.models],
         wheres,
         np.repeat(np.arange(len(seen)), sizes),
-        np.concatenate([np.arange(size) for size in sizes]),
+        np.concatenate([each.line_N for each in seen]),
+        np.concatenate([np.arange(len(each.line_N)) - np.searchsorted(each.line_N, each.line_N) for each in seen]),
         reason_N,
         np.concatenate([each.status_N for each in seen]),
         np.concatenate([each.tokens_N for each in seen]),
@@ -212,10 +218,10 @@ def _by_part(traces: _Traces, parts: int) -> list[NDArray[np.int64]]:
 
 
 def _drop_false(traces: _Traces, at_M: NDArray[np.int64], found: dict[int, str]) -> None:
-    for at in at_M.tolist():
-        if (told := found.get(int(traces.place_N[at]))) is not None:
-            traces.reason_N[at] = number("false equations")
-            traces.details[at] = told
+    for index, told in found.items():
+        at = int(at_M[index])
+        traces.reason_N[at] = number("false equations")
+        traces.details[at] = told
 
 
 def _choose(traces: _Traces, options: Curation) -> None:
@@ -281,8 +287,8 @@ def _chosen(traces: _Traces, parts: Sequence[Part]) -> list[Chosen]:
     """What is to be fetched of each part."""
     found: list[Chosen] = []
     for part, at_M in zip(parts, _by_part(traces, len(parts)), strict=True):
-        judged = {int(traces.place_N[at]): traces.judged[at] for at in at_M.tolist() if at in traces.judged}
-        found.append((part, traces.place_N[at_M], judged))
+        judged = {index: traces.judged[at] for index, at in enumerate(at_M.tolist()) if at in traces.judged}
+        found.append((traces.picked(part, at_M), judged))
     return found
 
 

@@ -185,7 +185,7 @@ def _told(hits: tuple[Hit, ...]) -> str:
 def false_share(sample: Sample) -> tuple[int, int]:
     """How many equations of a trace's thinking and answer are false, of how many; (0, 0) where none is false."""
     texts = (sample.thinking, sample.answer)
-    if not any(map(may_be_false, texts)):
+    if not any(may_be_false(text, hasty=True) for text in texts):
         return 0, 0
     found = [equation.true for text in texts for equation in find_equations(text)]
-    return len(found) - sum(found), len(found)
+    return (0, 0) if all(found) else (len(found) - sum(found), len(found))

@@ -36,13 +36,14 @@ _AHEAD = 2  # parts that wait for each process
 class Seen:
     """What the first pass found in a part of N traces (rows that are none among them), S of which passed.
 
-    `reason_N` is an index of `reasons.ORDER`, or `reasons.KEPT`. `details` by index. `judged` holds verdicts that were
-    made here.
+    `line_N` are the rows of the part, of which one may hold several. `reason_N` is an index of `reasons.ORDER`, or
+    `reasons.KEPT`. `details` by index. `judged` holds verdicts that were made here.
     """
 
     ids: list[str]
     models: list[str]
     wheres: list[str]
+    line_N: NDArray[np.int64]
     reason_N: NDArray[np.int8]
     status_N: NDArray[np.int8]
     tokens_N: NDArray[np.int64]
@@ -66,11 +67,12 @@ class Look:
     overlap: Overlap
 
     def __call__(self, part: Part) -> Seen:
-        ids, models, wheres = list[str](), list[str](), list[str]()
+        ids, models, wheres, lines = list[str](), list[str](), list[str](), list[int]()
         found: list[Looked | None] = []
         details, judged, hits = dict[int, str](), dict[int, str](), list[tuple[int, Hit]]()
         for at, entry in enumerate(read(part)):
             wheres.append(entry.where)
+            lines.append(entry.row)
             ids.append(entry.sample.id if entry.sample else "")
             models.append(entry.sample.model if entry.sample else "")
             looked = look(entry.sample, self.options, self.overlap) if entry.sample else None
@@ -85,6 +87,7 @@ class Look:
             ids,
             models,
             wheres,
+            np.array(lines, dtype=np.int64),
             np.array([number(looked.reason if looked else "unreadable") for looked in found], dtype=np.int8),
             np.array([_counted(looked) for looked in found], dtype=np.int8),
             np.array([looked.tokens if looked else 0 for looked in found], dtype=np.int64),
@@ -106,46 +109,53 @@ def _counted(looked: Looked | None) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Picked:
+    """M traces of a part: the rows that they stand in, and the how manieth of its row each is."""
+
+    part: Part
+    line_M: NDArray[np.int64]
+    nth_M: NDArray[np.int64]
+
+
+Chosen = tuple[Picked, dict[int, str]]
+"""Traces that were chosen, and the verdicts that were made on some of them, by their index among them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
-    """The second pass: of the traces of a part that are left (by index), those with too many false equations."""
+    """The second pass: of the traces that are left, those with too many false equations, by their index among them."""
 
     most: float
 
-    def __call__(self, task: tuple[Part, NDArray[np.int64]]) -> dict[int, str]:
-        part, left = task
+    def __call__(self, picked: Picked) -> dict[int, str]:
         found: dict[int, str] = {}
-        for at, sample in _picked(part, left):
+        for at, sample in _read(picked):
             false, total = false_share(sample)
             if total and false / total > self.most:
                 found[at] = f"{false} of {total}"
         return found
 
 
-Chosen = tuple[Part, NDArray[np.int64], dict[int, str]]
-"""A part, the places of the traces in it that were chosen, and the verdicts that were made on some of them."""
-
-
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """The third pass: the traces of a part that were chosen (by index), with the verdicts that were made."""
+    """The third pass: the traces that were chosen, with the verdicts that were made."""
 
     def __call__(self, task: Chosen) -> list[Sample]:
-        part, chosen, judged = task
-        return [replace(sample, status=judged[at]) if at in judged else sample for at, sample in _picked(part, chosen)]
+        picked, judged = task
+        return [replace(sample, status=judged[at]) if at in judged else sample for at, sample in _read(picked)]
 
 
-def _picked(part: Part, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Sample]]:
-    """The samples at these places of a part, in order."""
-    left = deque(wanted.tolist())
-    if not left:
-        return
-    for at, entry in enumerate(read(part)):
-        if at == left[0]:
-            left.popleft()
+def _read(picked: Picked) -> Iterator[tuple[int, Sample]]:
+    """The samples that were picked of a part, in order, each with its index among them."""
+    wanted: dict[int, dict[int, int]] = {}
+    for at, (line, nth) in enumerate(zip(picked.line_M.tolist(), picked.nth_M.tolist(), strict=True)):
+        wanted.setdefault(line, {})[nth] = at
+    last, nth = -1, 0
+    for entry in read(picked.part, wanted) if wanted else ():
+        last, nth = entry.row, nth + 1 if entry.row == last else 0
+        if (found := wanted[last].get(nth)) is not None:
             assert entry.sample is not None
-            yield at, entry.sample
-            if not left:
-                return
+            yield found, entry.sample
 
 
 class Processes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +33,13 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What stands at a place (`file:line`, `file:row` or the number of an attempt): a sample, or why there is none."""
+    """What stands at a place (`file:line`, `file:row` or the number of an attempt): a sample, or why there is none.
+    `row` counts the rows of its part from 0, blank lines left out; one row may hold several samples."""
 
     where: str
     sample: Sample | None
     fault: str = ""
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def _first_format(path: Path, shown: str) -> Format:
     """The format that the first good row tells."""
     part = Part(shown, str(path), "gz" if shown.endswith(".gz") else "jsonl", stop=path.stat().st_size)
     fault = ""
-    for row in _lines(part):
+    for _, row in _lines(part):
         if not row.fault:
             return detect(row.values, f"{shown}:{row.number}")
         fault = fault or f"{shown}:{row.number}: {row.fault}"
@@ -161,35 +163,40 @@ def _run(name: str, store: str | None) -> Source:
     return Source(run.id, f"run of {run.model}", tuple(Part(run.id, place, "run", attempts=each) for each in cut))
 
 
-def read(part: Part) -> Iterator[Entry]:
-    """The entries of a part, in order. Raises UserError for what breaks the file as a whole."""
+def read(part: Part, wanted: Collection[int] | None = None) -> Iterator[Entry]:
+    """The entries of a part, in order; those of the `wanted` rows alone, if these are given, which is quicker.
+
+    Raises UserError for what breaks the file as a whole.
+    """
     if part.kind == "run":
         from thinksmith.store.store import Store
 
         with Store.open(part.path or None) as store:
-            for stored in store.read(part.attempts):
-                yield Entry(f"{part.shown}:{stored.id}", Sample.of(stored.attempt))
+            numbers = [each for row, each in enumerate(part.attempts) if wanted is None or row in wanted]
+            rows = {each: row for row, each in enumerate(part.attempts)}
+            for stored in store.read(numbers):
+                yield Entry(f"{part.shown}:{stored.id}", Sample.of(stored.attempt), row=rows[stored.id])
         return
     known = part.format
     assert known is not None
     with _explained(part.shown):
-        for row in _parquet_rows(part) if part.kind == "parquet" else _lines(part):
+        for at, row in _parquet_rows(part, wanted) if part.kind == "parquet" else _lines(part, wanted):
             where = f"{part.shown}:{row.number}"
             if row.fault:
-                yield Entry(where, None, row.fault)
+                yield Entry(where, None, row.fault, at)
                 continue
             escaped = row.values.pop(ESCAPED.decode(), False)
             try:
                 found = list(samples_of(_unescaped(row.values) if escaped else row.values, known))
             except BadRow as fault:
-                yield Entry(where, None, str(fault))
+                yield Entry(where, None, str(fault), at)
                 continue
-            yield from (Entry(where, sample) for sample in found)
+            yield from (Entry(where, sample, row=at) for sample in found)
 
 
-def _lines(part: Part) -> Iterator[Row]:
-    """The rows of JSON lines; blank lines are counted, not given."""
-    number, at = part.first, part.start
+def _lines(part: Part, wanted: Collection[int] | None = None) -> Iterator[tuple[int, Row]]:
+    """The rows of JSON lines, each with its index; blank lines are counted by the rows' numbers alone."""
+    number, at, index = part.first, part.start, 0
     with opened(Path(part.path)) as file:
         file.seek(part.start)
         while part.kind == "gz" or at < part.stop:
@@ -201,21 +208,25 @@ def _lines(part: Part) -> Iterator[Row]:
                 return
             skipped = len(_BOM) if at == 0 and line.startswith(_BOM) else 0
             if line[skipped:].strip():
-                yield json_row(number, line[skipped:], at + skipped, surrogates=True)
+                if wanted is None or index in wanted:
+                    yield index, json_row(number, line[skipped:], at + skipped, surrogates=True)
+                index += 1
             at += len(line)
             number += 1
 
 
-def _parquet_rows(part: Part) -> Iterator[Row]:
+def _parquet_rows(part: Part, wanted: Collection[int] | None) -> Iterator[tuple[int, Row]]:
     from pyarrow.parquet import ParquetFile
 
-    number = part.first
+    begin = 0
     with ParquetFile(part.path) as file:
         escaped = ESCAPED in (file.schema_arrow.metadata or {})
         for batch in file.iter_batches(batch_size=_BATCH, row_groups=range(part.start, part.stop)):
-            for values in batch.to_pylist():
-                yield Row(number, _unescaped(values) if escaped else values)
-                number += 1
+            indices = [at for at in range(len(batch)) if wanted is None or begin + at in wanted]
+            some = batch if len(indices) == len(batch) else batch.take(indices)
+            for at, values in zip(indices, some.to_pylist(), strict=True):
+                yield begin + at, Row(part.first + begin + at, _unescaped(values) if escaped else values)
+            begin += len(batch)
 
 
 _BATCH = 256  # rows at a time: few enough to hold
