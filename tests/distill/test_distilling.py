@@ -149,6 +149,6 @@ def test_nothing_is_taught_that_is_measured(tmp_path: Path, store: Store) -> Non
 
 
 def test_the_shipped_recipe_is_whole() -> None:
-    shipped = load("distill-tiny", DistillRecipe)
+    shipped = load("distill/words", DistillRecipe)
     assert shipped.expected
     assert shipped.compare.n == 200

@@ -46,9 +46,9 @@ HERE = f"{__name__}:own"
         ("budget=512:least=10", "budget=512:least=10", {"most": 512, "least": 10}),
         ("budget:waits=2,wait=Hmm", "budget:wait=Hmm,waits=2", {"waits": 2, "wait": "Hmm"}),
         (
-            "adaptive:threshold=0.90, most=32",
-            "adaptive:most=32,threshold=0.9",
-            {"threshold": 0.9, "most": 32},
+            "adaptive:threshold=0.80, most=32",
+            "adaptive:most=32,threshold=0.8",
+            {"threshold": 0.8, "most": 32},
         ),
         (
             "best_of@4:by=audit,weighted=yes",

@@ -88,7 +88,8 @@ from thinksmith.records import Request, Sampling
 
 engine = LocalEngine(word_policy(), native=False)
 ask = [Request(token_ids=(3, 0), n=8, sampling=Sampling(max_tokens=200, seed=seed)) for seed in range(60)]
-jobs = [engine._submit(request) for request in ask]
+jobs = [engine._prepare(request) for request in ask]
+engine._enqueue(jobs)
 jobs[0].done.result()
 """
 

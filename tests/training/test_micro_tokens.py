@@ -11,8 +11,8 @@ from thinksmith.policy.load import load_policy
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Problem
 from thinksmith.training.batches import Example
-from thinksmith.training.packed.pack import largest_row, packs
 from thinksmith.training.fits import ENOUGH
+from thinksmith.training.packed.pack import largest_row, packs
 from thinksmith.training.rl.memory import grpo_training, room_for
 from thinksmith.training.rl.recipe import GRPORecipe
 
