@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
-import vl_convert
 from markupsafe import Markup
+
+from thinksmith.pages.page import drawn, fitted
 
 _WIDTH, _HEIGHT = 320, 170  # of the plot, in CSS pixels; the page scales it
 # The colours of the lines, in this order, are the page's own; the first two carry most charts.
@@ -75,7 +75,7 @@ def draw(rows: Sequence[Row], curves: Curves) -> Chart | None:
     colours = dict(zip(present, _COLOURS, strict=False))
     points = [point for point in points if point["name"] in colours]
     spec = _spec(points, colours, curves)
-    return Chart(curves.title, _themed(vl_convert.vegalite_to_svg(spec)), tuple(colours), curves.note)
+    return Chart(curves.title, fitted(drawn(spec, _STAND_IN)), tuple(colours), curves.note)
 
 
 def _finite(row: Row, key: str) -> bool:
@@ -131,11 +131,3 @@ def _marks(base: alt.Chart, axis: alt.Axis, curves: Curves, steps: int) -> list[
     band = base.mark_rule(opacity=0.4, strokeWidth=4) if steps == 1 else base.mark_area(opacity=0.2)
     bounded = band.transform_filter("isValid(datum.low)").encode(y=alt.Y("low:Q", title=None, axis=axis), y2="high:Q")
     return [bounded, line]
-
-
-def _themed(svg: str) -> Markup:
-    for colour, variable in _STAND_IN.items():
-        svg = svg.replace(colour, variable)
-    # The size is the page's to choose (the viewBox keeps the shape), and so is the font.
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
-    return Markup(re.sub(r' font-family="[^"]*"', "", svg))

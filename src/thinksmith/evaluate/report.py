@@ -16,7 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from thinksmith import __version__
@@ -26,6 +25,7 @@ from thinksmith.evaluate.markdown import to_json, to_markdown
 from thinksmith.evaluate.statistics.stats import Accuracy, Difference
 from thinksmith.evaluate.summary import Summary
 from thinksmith.evaluate.trace_view import Pair, pair_of
+from thinksmith.pages.page import templates
 from thinksmith.records import Attempt, Sampling
 from thinksmith.store.figures import STATUSES, Figures, Ints
 from thinksmith.store.store import Store
@@ -350,13 +350,7 @@ def render_report(path: Path, report: Report) -> None:
 
 def to_html(report: Report) -> str:
     """The page."""
-    pages = Environment(
-        loader=PackageLoader("thinksmith.evaluate"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = templates("thinksmith.evaluate")
     script = pages.get_template("sortable.js").render().strip() if any(each.sortable for each in report.lists) else ""
     return pages.get_template("report.html").render(
         report=report,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from thinksmith.distill.curate.card import contamination, difficulty, options_line, verdicts
 from thinksmith.distill.curate.funnel import Funnel
 from thinksmith.distill.curate.options import Curation
+from thinksmith.pages.page import drawn, fitted, templates
 
 _WIDTH, _STEP = 620, 30  # CSS pixels of the plot, and of a bar
 # Drawn in stand-in colours, which the page's variables replace: it is light or dark as its reader's system is.
@@ -19,27 +19,22 @@ _SHOWN = 200  # overlaps that the page lists
 
 def page(name: str, record: Mapping[str, Any], funnel: Funnel, options: Curation) -> str:
     """HTML in UTF-8. Names and words of traces are text to the template, which escapes them."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("thinksmith.distill.curate"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("set.html").render(
-        name=name,
-        record=record,
-        funnel=funnel,
-        chart=chart(funnel),
-        rates=rates(funnel) if sum(funnel.difficulty.bins) else None,
-        verdicts=verdicts(funnel),
-        difficulty=difficulty(funnel, options),
-        contamination=contamination(funnel, options).replace("`", ""),
-        options=options_line(options).replace("`", ""),
-        hits=funnel.hits[:_SHOWN],
-        more=max(0, len(funnel.hits) - _SHOWN),
+    return (
+        templates("thinksmith.distill.curate")
+        .get_template("set.html")
+        .render(
+            name=name,
+            record=record,
+            funnel=funnel,
+            chart=chart(funnel),
+            rates=rates(funnel) if sum(funnel.difficulty.bins) else None,
+            verdicts=verdicts(funnel),
+            difficulty=difficulty(funnel, options),
+            contamination=contamination(funnel, options).replace("`", ""),
+            options=options_line(options).replace("`", ""),
+            hits=funnel.hits[:_SHOWN],
+            more=max(0, len(funnel.hits) - _SHOWN),
+        )
     )
 
 
@@ -88,13 +83,6 @@ def rates(funnel: Funnel) -> Any:
 
 
 def _drawn(made: Any) -> Any:
-    import vl_convert
-    from markupsafe import Markup
-
     axes = {"domain": False, "ticks": False, "gridColor": _LINE, "labelColor": _FAINT, "labelFontSize": 12}
     made = made.configure(background="transparent").configure_axis(**axes, labelPadding=8).configure_view(stroke=None)
-    svg = vl_convert.vegalite_to_svg(made.to_dict())
-    for colour, variable in _COLOURS.items():
-        svg = svg.replace(colour, variable)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
-    return Markup(re.sub(r' font-family="[^"]*"', "", svg))
+    return fitted(drawn(made.to_dict(), _COLOURS))

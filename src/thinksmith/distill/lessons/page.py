@@ -6,23 +6,17 @@ from pathlib import Path
 
 from thinksmith import __version__
 from thinksmith.distill.lessons.trial import ArmResult, Trial, Versus
+from thinksmith.pages.page import templates
 from thinksmith.training.run_folder import write_whole
 
 
 def write_pages(trial: Trial, folder: Path) -> None:
     """report.html and report.md. Raises OSError where they cannot be written."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=ChoiceLoader([PackageLoader("thinksmith.distill.lessons"), PackageLoader("thinksmith.evaluate")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     left, right = bounds(trial)
-    page = pages.get_template("lesson.html").render(
-        trial=trial, lesson=trial.lesson, left=left, right=right, version=__version__, told=told, spent=spent
+    page = (
+        templates("thinksmith.distill.lessons")
+        .get_template("lesson.html")
+        .render(trial=trial, lesson=trial.lesson, left=left, right=right, version=__version__, told=told, spent=spent)
     )
     write_whole(folder / "report.html", page)
     write_whole(folder / "report.md", to_markdown(trial))

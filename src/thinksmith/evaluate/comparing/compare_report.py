@@ -18,6 +18,7 @@ from thinksmith.errors import UserError
 from thinksmith.evaluate.comparing.compare import Amount, Change, Comparison, Side, Versus
 from thinksmith.evaluate.statistics.stats import Difference
 from thinksmith.evaluate.trace_view import Pair, pair_of
+from thinksmith.pages.page import templates
 from thinksmith.store.figures import STATUSES
 from thinksmith.store.store import Store
 
@@ -275,17 +276,9 @@ class _Shown:
 
 
 def to_html(comparison: Comparison, store: Store, wins: int = SHOWN) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from thinksmith import __version__
 
-    pages = Environment(
-        loader=PackageLoader("thinksmith.evaluate"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = templates("thinksmith.evaluate")
     pages.filters |= {"points": points, "p_value": p_value}
     letters = [side.letter for side in comparison.sides]
     shown = [

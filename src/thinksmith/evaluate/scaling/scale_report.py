@@ -22,6 +22,7 @@ from thinksmith import __version__
 from thinksmith.errors import UserError
 from thinksmith.evaluate.scaling.curve import AXES, Between, EqualSpend, Point, Reach
 from thinksmith.evaluate.scaling.scale import Scale
+from thinksmith.pages.page import drawn, fitted, templates
 
 MOST_SERIES = 8
 """Series with a colour of their own; any others are drawn faint, and are in the table."""
@@ -289,7 +290,6 @@ def to_svg(scale: Scale) -> str:
 
 def _draw(scale: Scale, legend: bool) -> str:
     import altair as alt
-    import vl_convert
 
     names = shown_series(scale)
     points = [_datum(scale, at) for at in range(len(scale.curves.points))]
@@ -328,10 +328,7 @@ def _draw(scale: Scale, legend: bool) -> str:
     axes = {"domain": False, "ticks": False, "gridColor": "#010102", "labelColor": "#010101", "titleColor": "#010101"}
     made = alt.layer(*layers).configure(background="transparent").configure_view(stroke=None)
     spec = made.configure_axis(**axes, labelPadding=8, labelFontSize=12, titleFontWeight="normal").to_dict()
-    svg: str = vl_convert.vegalite_to_svg(spec)
-    for stand_in, name in _STAND_IN.items():
-        svg = svg.replace(stand_in, f"var({name})")
-    return svg
+    return drawn(spec, {stand_in: f"var({name})" for stand_in, name in _STAND_IN.items()})
 
 
 def _x_axis(points: Sequence[Mapping[str, Any]]) -> Any:
@@ -366,26 +363,16 @@ def _datum(scale: Scale, at: int) -> dict[str, Any]:
 
 
 def to_html(scale: Scale) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=PackageLoader("thinksmith.evaluate"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = templates("thinksmith.evaluate")
     pages.filters["anchor"] = anchor
     script = pages.get_template("sortable.js").render().strip()
     digest = base64.b64encode(sha256(script.encode()).digest()).decode()
     names = shown_series(scale)
     equal = equal_table(scale) if scale.equal else None
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", _draw(scale, legend=False), count=1)
-    svg = re.sub(r' font-family="[^"]*"', "", svg)
     return pages.get_template("scale.html").render(
         scale=scale,
         axis=AXES[scale.axis],
-        chart=Markup(svg),  # drawn by us; names in it were escaped where it was drawn
+        chart=fitted(_draw(scale, legend=False)),  # drawn by us; names in it were escaped where it was drawn
         series=names,
         others=len(scale.curves.series) - len(names),
         headings=headings(scale),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from thinksmith.fit.answers.sheet import Sheet
+from thinksmith.pages.page import drawn, fitted, templates
 
 WIDTH, STEP = 620, 30  # CSS pixels of the plot, and of a bar
 # Drawn in stand-in colours, which the page's variables replace: it is light or dark as its reader's system is.
@@ -16,14 +16,13 @@ FAINT, LINE, *SERIES, LIMIT = COLOURS
 
 def render(sheet: Sheet) -> str:
     """The page, HTML in UTF-8."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(
-        loader=PackageLoader("thinksmith.fit.answers"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     names = [name for name, _ in sheet.bars[0].parts] if sheet.bars else []
     legend = list(zip(names, ("two", "three", "one"), strict=False))
-    return environment.get_template("fit.html").render(sheet=sheet, chart=chart(sheet), legend=legend)
+    return (
+        templates("thinksmith.fit.answers")
+        .get_template("fit.html")
+        .render(sheet=sheet, chart=chart(sheet), legend=legend)
+    )
 
 
 def chart(sheet: Sheet) -> Any:
@@ -31,8 +30,6 @@ def chart(sheet: Sheet) -> Any:
     if not sheet.bars:
         return None
     import altair as alt
-    import vl_convert
-    from markupsafe import Markup
 
     points = [
         {"bar": bar.name, "part": name, "gb": amount / 1e9, "order": order}
@@ -60,8 +57,4 @@ def chart(sheet: Sheet) -> Any:
     axes = {"domain": False, "ticks": False, "gridColor": LINE, "labelColor": FAINT, "labelFontSize": 12}
     layered = alt.layer(bars, limit).properties(padding={"left": 24, "right": 12, "top": 6, "bottom": 6})
     layered = layered.configure(background="transparent").configure_axis(**axes, labelPadding=8)
-    svg = vl_convert.vegalite_to_svg(layered.configure_view(stroke=None).to_dict())
-    for colour, variable in COLOURS.items():
-        svg = svg.replace(colour, variable)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
-    return Markup(re.sub(r' font-family="[^"]*"', "", svg))
+    return fitted(drawn(layered.configure_view(stroke=None).to_dict(), COLOURS))
