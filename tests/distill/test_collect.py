@@ -26,7 +26,7 @@ from thinksmith.errors import UserError
 from thinksmith.records import Attempt, Problem, Request, Trace, Verdict
 from thinksmith.store.store import Store
 from thinksmith.strategies.draws import request_for
-from thinksmith.verify import verify
+from thinksmith.verify import batch, verify
 
 GONE = Unreachable("nothing answers there")
 
@@ -343,7 +343,7 @@ def test_slow_verdicts_do_not_hold_the_requests_and_never_many_wait_for_them(
     def script(request: Request) -> None:
         waiting.append(request)
 
-    monkeypatch.setattr(work, "verify", slowly)
+    monkeypatch.setattr(batch, "verify", slowly)
     monkeypatch.setattr(work, "UNJUDGED", 10)
     maths = [replace(problem, kind="math") for problem in problems(60)]
     engine = Sums(script=script, slots=8)
@@ -434,7 +434,7 @@ def test_ctrl_c_keeps_all_that_was_answered_verdicts_that_were_due_included(
         time.sleep(0.01)
         return Verdict("correct", 1.0)
 
-    monkeypatch.setattr(work, "verify", slowly)
+    monkeypatch.setattr(batch, "verify", slowly)
     maths = [replace(problem, kind="math") for problem in problems(200)]
     answers: list[int] = []
     engine = Sums(script=lambda request: None, slots=8)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thinksmith.cli.unsafe import UnsafeCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from rich.console import Console
 
     from thinksmith.distill.collect.budget import Budget
     from thinksmith.distill.collect.collect import Collected
-    from thinksmith.engines.contract import EngineInfo
-    from thinksmith.records import Sampling
 
 _TEACHER = (
     "Who is asked, as thinksmith models lists them, an endpoint or a folder; again for several at once. 'NAME*16' has"
@@ -80,6 +76,7 @@ def collect(
     from thinksmith.distill.collect.early import from_tokens
     from thinksmith.distill.collect.goal import Goal
     from thinksmith.distill.collect.teachers import open_teachers
+    from thinksmith.evaluate.cards import advised
     from thinksmith.problems.instruct import instructed
     from thinksmith.problems.load import load_checked
     from thinksmith.store.store import Store
@@ -94,7 +91,10 @@ def collect(
         typer.echo(f"thinksmith: {unusable}, the first: {loaded.findings[0]}", err=True)
     asked = instructed(loaded.problems, instruction)
     live = Live(len(asked))
-    with Store.open() as store, open_teachers(teacher or [_usual()], _sampling(given | bounds)) as teachers:
+    with (
+        Store.open() as store,
+        open_teachers(teacher or [_usual()], lambda info: advised(info, given | bounds)) as teachers,
+    ):
         if expect_tokens:
             live.note(f"estimate: {from_tokens(goal, asked, teachers, expect_tokens)}")
             if estimate:
@@ -127,15 +127,6 @@ def _usual() -> str:
     from thinksmith.engines.remote.settings import default_model
 
     return default_model(os.environ)
-
-
-def _sampling(given: Mapping[str, Any]) -> Callable[[EngineInfo], Sampling]:
-    """Of each teacher: as its makers advise, but for what the user said."""
-    from thinksmith.evaluate.cards import advice
-    from thinksmith.records import Sampling
-
-    told = {name: value for name, value in given.items() if value is not None}
-    return lambda info: Sampling(**{"temperature": 1.0} | dict(advice(info).settings) | told)
 
 
 def _print(out: Console, done: Collected, budget: Budget | None) -> None:

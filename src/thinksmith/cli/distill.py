@@ -54,11 +54,10 @@ def distill(
     from thinksmith.distill.recipe import DistillRecipe, lesson_of
     from thinksmith.recipes.load import find, load
     from thinksmith.store.store import Store
-    from thinksmith.training.run_folder import new_folder
+    from thinksmith.training.run_folder import folder_for
 
     checked = load(recipe, DistillRecipe, overrides)
-    source = find(recipe)
-    folder = out or (source.parent if source.name == "recipe.toml" else new_folder(source.stem))
+    folder = folder_for(find(recipe), out)
     screen = console()
     try:
         with Store.open() as store, _Steps(screen) as steps:
@@ -94,8 +93,10 @@ class _Steps:
         return self._shown.enter_context(Live(problems))
 
     def curating(self) -> Progress:
+        from thinksmith.cli.progress import stages
+
         self._step("2  Curating them")
-        return lambda what, done, of: None
+        return self._shown.enter_context(stages())
 
     def learning(self) -> Learning:
         from dataclasses import replace
@@ -119,6 +120,7 @@ class _Steps:
 def _print(out: Console, done: Distilled) -> None:
     from thinksmith.cli.compare import print_sides
     from thinksmith.evaluate.comparing.compare_report import title_of, verdict_of
+    from thinksmith.training.model_folder import trained_in
 
     print_sides(out, done.comparison)
     out.print()
@@ -132,5 +134,4 @@ def _print(out: Console, done: Distilled) -> None:
     typer.echo(f"set       {done.folder / 'set'}")
     typer.echo(f"learning  {done.folder / 'sft' / 'report.html'}")
     typer.echo(f"report    {done.folder / 'report.html'}")
-    saved = done.learnt.folder / "adapter"
-    typer.echo(f"model     {saved if saved.is_dir() else done.learnt.folder / 'model'}")
+    typer.echo(f"model     {trained_in(done.learnt.folder)}")

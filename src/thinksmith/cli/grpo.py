@@ -66,12 +66,11 @@ def train(recipe: str, overrides: Overrides, out: Path | None, ranks: Ranks | No
     from thinksmith.training.ranks import ALONE
     from thinksmith.training.rl.recipe import GRPORecipe
     from thinksmith.training.rl.run import run
-    from thinksmith.training.run_folder import new_folder
+    from thinksmith.training.run_folder import folder_for
 
     ranks = ranks or ALONE
     checked = load(recipe, GRPORecipe, overrides)
-    source = find(recipe)
-    named = out or (source.parent if source.name == "recipe.toml" else new_folder(source.stem))
+    named = folder_for(find(recipe), out)
     folder = ranks.by_first(lambda: named)  # a new one is named for the time
     screen = console()
     try:
@@ -96,7 +95,8 @@ def _print_result(screen: Console, result: Result) -> None:
 
 
 def _print_next(result: Result) -> None:
+    from thinksmith.training.model_folder import trained_in
+
     typer.echo(f"\nreport    {result.folder / 'report.html'}")
-    saved = result.folder / "adapter"
-    typer.echo(f"model     {saved if saved.is_dir() else result.folder / 'model'}")
+    typer.echo(f"model     {trained_in(result.folder)}")
     typer.echo(f"traces    thinksmith traces {result.run_id} --wrong")

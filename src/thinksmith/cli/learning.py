@@ -19,8 +19,9 @@ from thinksmith.problems.load import load as load_problems
 from thinksmith.recipes.load import checked, find, load
 from thinksmith.records import Sampling
 from thinksmith.store.store import Store
+from thinksmith.training.model_folder import trained_in
 from thinksmith.training.ranks import EndedElsewhere, Ranks, opened
-from thinksmith.training.run_folder import new_folder, read_json, versions
+from thinksmith.training.run_folder import folder_for, read_json, versions
 from thinksmith.training.supervised.recipe import TaughtRecipe
 
 _KEPT = "interrupted; finished steps are kept: the same command with --out {folder} goes on from the last checkpoint"
@@ -40,7 +41,8 @@ def learn(
     try:
         with opened() as ranks:
             recipe = load(name, kind, overrides) if name else checked({}, kind, overrides)
-            folder = ranks.by_first(lambda: out or _folder(name, title))  # a new one is named for the time
+            source = find(name) if name else Path(title)
+            folder = ranks.by_first(lambda: folder_for(source, out))  # a new one is named for the time
             learnt = _run(run, recipe, look, folder, ranks)
             if ranks.first:
                 write_report(recipe, folder, title)
@@ -48,12 +50,6 @@ def learn(
         raise typer.Exit(1) from None
     if ranks.first:
         _print(learnt)
-
-
-def _folder(name: str | None, title: str) -> Path:
-    """That of the recipe where it is a run's, else a new one."""
-    source = find(name) if name else Path(title)
-    return source.parent if source.name == "recipe.toml" else new_folder(source.stem)
 
 
 def _run(run: Callable[..., Learnt], recipe: TaughtRecipe, look: Look, folder: Path, ranks: Ranks) -> Learnt:
@@ -107,9 +103,8 @@ def _print(learnt: Learnt) -> None:
         if name in trained.after:
             was = f"{form.format(trained.before[name])} → " if name in trained.before else ""
             typer.echo(f"   {label}  {was}{form.format(trained.after[name])}{_interval(name, trained.after)}")
-    saved = learnt.folder / "adapter"
     typer.echo(f"\nreport    {learnt.folder / 'report.html'}")
-    typer.echo(f"model     {saved if saved.is_dir() else learnt.folder / 'model'}")
+    typer.echo(f"model     {trained_in(learnt.folder)}")
 
 
 def _interval(name: str, row: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ def lesson(
     from thinksmith.distill.lessons.trial import teach
     from thinksmith.recipes.load import HERE, find, load
     from thinksmith.store.store import Store
-    from thinksmith.training.run_folder import new_folder
+    from thinksmith.training.run_folder import folder_for
 
     screen = console()
     if not name:
@@ -46,10 +46,10 @@ def lesson(
     overrides |= dict(pair(each) for each in changed or ())
     recipe = load(name, LessonRecipe, overrides)
     source = find(name)
-    folder = out or (source.parent if source.name == "recipe.toml" else new_folder(f"lesson-{source.stem}"))
+    folder = folder_for(source, out, f"lesson-{source.stem}")
     try:
-        with Store.open() as store:
-            trial = teach(recipe, folder, store, _Lines(screen, recipe))
+        with Store.open() as store, _Lines(screen, recipe) as lines:
+            trial = teach(recipe, folder, store, lines)
     except KeyboardInterrupt:
         raise Interrupted(_KEPT.format(folder=folder)) from None
     write_pages(trial, folder)
@@ -58,10 +58,10 @@ def lesson(
 
 
 class _Lines:
-    """A `lessons.trial.Watcher`: a line for each arm and seed."""
+    """A `lessons.trial.Watcher`: a line for each arm and seed; on a terminal what is being done, too."""
 
     def __init__(self, screen: Console, recipe: LessonRecipe) -> None:
-        self._screen = screen
+        self._screen, self._status, self._now = screen, screen.status(""), ""
         screen.print(recipe.title, style="bold")
         screen.print(f"The claim: {recipe.claim}")
 
@@ -69,9 +69,25 @@ class _Lines:
         table = lesson.traces
         self._screen.print(f"   {table.k} traces of {table.teacher} for each of {table.n} problems", style="dim")
 
-    def arm(self, name: str, seed: int) -> None: ...
+    def __enter__(self) -> _Lines:
+        if self._screen.is_terminal:
+            self._status.start()
+        return self
 
-    def step(self, row: dict[str, float]) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def arm(self, name: str, seed: int) -> None:
+        self._now = f"seed {seed}  {name}"
+        self._tell(self._now)
+
+    def step(self, row: dict[str, float]) -> None:
+        self._tell(f"{self._now}: step {row['step']:.0f}")
+
+    def _tell(self, text: str) -> None:
+        from rich.text import Text
+
+        self._status.update(Text(text))
 
     def measured(self, name: str, seed: int, found: float) -> None:
         self._screen.print(f"   seed {seed}  {name}: {found:.1%}")

@@ -26,7 +26,7 @@ from thinksmith.distill.recipe import DistillRecipe, check, lesson_of
 from thinksmith.engines import open_engine
 from thinksmith.engines.contract import Engine, EngineInfo
 from thinksmith.errors import UserError
-from thinksmith.evaluate.cards import advice
+from thinksmith.evaluate.cards import advised
 from thinksmith.evaluate.comparing.compare import Comparison, compare
 from thinksmith.evaluate.comparing.compare_report import write_report
 from thinksmith.evaluate.evaluate import evaluate
@@ -35,7 +35,7 @@ from thinksmith.problems.instruct import instructed
 from thinksmith.problems.load import load_checked
 from thinksmith.records import Attempt, Problem, Sampling
 from thinksmith.store.store import Store
-from thinksmith.training.model_folder import save_model
+from thinksmith.training.model_folder import save_model, trained_in
 from thinksmith.training.run_folder import open_folder, versions, write_json
 
 
@@ -132,13 +132,7 @@ def _sampling_of(recipe: DistillRecipe) -> Callable[[EngineInfo], Sampling]:
     """Of each teacher: as its makers advise, but for what the recipe says."""
     table = recipe.collect
     bounds = {"max_tokens": table.max_tokens, "max_thinking_tokens": table.think, "seed": recipe.seed}
-    return lambda info: _sampling(info, table.temperature, bounds)
-
-
-def _sampling(info: EngineInfo, temperature: float | None, bounds: dict[str, int | None]) -> Sampling:
-    said = {**bounds, "temperature": temperature}
-    told = {name: value for name, value in said.items() if value is not None}
-    return Sampling(**({"temperature": 1.0} | dict(advice(info).settings) | told))
+    return lambda info: advised(info, {"temperature": table.temperature, **bounds})
 
 
 def _measured(
@@ -146,18 +140,17 @@ def _measured(
 ) -> dict[str, str]:
     """The runs that measure the student as it is now, as it was, and the teachers. One that is there is taken."""
     table = recipe.compare
-    trained = learnt.folder / ("adapter" if (learnt.folder / "adapter").is_dir() else "model")
-    who = {"student": str(trained), "student before": student}
+    who = {"student": str(trained_in(learnt.folder)), "student before": student}
     if table.teachers:
         who |= {name: name for name, _ in map(named, recipe.collect.teachers)}
     runs = {}
     for name, model in who.items():
         with _opened(model) as engine:
-            sampling = _sampling(engine.info, table.temperature, {"max_tokens": table.max_tokens, "seed": recipe.seed})
+            given = {"temperature": table.temperature, "max_tokens": table.max_tokens, "seed": recipe.seed}
             runs[name], _ = evaluate(
                 problems,
                 engine,
-                sampling=sampling,
+                sampling=advised(engine.info, given),
                 store=store,
                 name=f"{table.problems or recipe.problems}, {name}",
                 samples=table.samples,

@@ -49,6 +49,13 @@ def advice(info: EngineInfo) -> Advice:
     return Advice(known[1], f"the card of {known[0]}") if known else Advice({})
 
 
+def advised(info: EngineInfo, given: Mapping[str, Any]) -> Sampling:
+    """Sampling as the makers of an engine's model advise, else at temperature 1; what is `given` (None: it is not)
+    goes before."""
+    told = {name: value for name, value in given.items() if value is not None}
+    return Sampling(**{"temperature": 1.0, **advice(info).settings, **told})
+
+
 def card_of(model: str) -> tuple[str, dict[str, Any]] | None:
     """The card that a model's name fits, with its name; None for a model that is not known."""
     for pattern, name, settings in _CARDS:

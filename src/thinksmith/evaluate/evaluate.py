@@ -24,7 +24,7 @@ from thinksmith.strategies.contract import Outcome
 from thinksmith.strategies.driver import Failure, Job, drive
 from thinksmith.strategies.names import Named, Opener
 from thinksmith.strategies.names import strategy as named
-from thinksmith.verify import VERIFIERS, require, verify
+from thinksmith.verify import judged_beside, require
 from thinksmith.verify.model_judge import judge as ask_judge
 from thinksmith.verify.verdict import JUDGED
 
@@ -179,10 +179,7 @@ def _notes(outcome: Outcome) -> dict[str, Any]:
 async def _verdict(problem: Problem, trace: Trace, judge: Engine | None) -> Verdict:
     if judge and problem.kind == JUDGED:
         return await ask_judge(problem, trace, judge.sample)
-    if not VERIFIERS[problem.kind].slow:
-        return verify(problem, trace)
-    # In a thread: a verdict may take its whole deadline, and the others should go on meanwhile.
-    return await asyncio.to_thread(verify, problem, trace)
+    return await judged_beside(problem, trace)
 
 
 def _check(problems: Sequence[Problem], samples: int, judge: Engine | None) -> None:

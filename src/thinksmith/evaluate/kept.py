@@ -20,14 +20,14 @@ from dataclasses import asdict
 from typing import Any
 
 from thinksmith.engines.contract import Delta, Engine, EngineInfo, Reads
-from thinksmith.records import Attempt, Problem, Request, Trace, Verdict
+from thinksmith.records import Attempt, Problem, Request, Trace
 from thinksmith.store.attempts import canonical, digest
 from thinksmith.store.keeper import Keeper
 from thinksmith.store.made import attempts_at, runs_of
 from thinksmith.store.store import DRAWS as KIND
 from thinksmith.store.store import Store, StoredAttempt, config_hash
 from thinksmith.thinking import Tags
-from thinksmith.verify import VERIFIERS, verify
+from thinksmith.verify import judged_beside
 
 _REQUEST, _INDEX = "request", "index"  # in the notes of a draw
 
@@ -126,14 +126,14 @@ class Draws:
         if not kept:
             return
         self._stored.add(problem.id)
-        judged = await _judged(problem, [trace for _, _, trace in kept])
+        verdicts = [await judged_beside(problem, trace) for _, _, trace in kept]
         if self._keeper is None:
             self._run = self._run or self._store.start_run(*self._identity)
             self._keeper = Keeper(self._store, self._run)
         await self._keeper.keep(
             [
                 Attempt(problem, trace, verdict, sample, KIND, {_REQUEST: key, _INDEX: index})
-                for (index, sample, trace), verdict in zip(kept, judged, strict=True)
+                for (index, sample, trace), verdict in zip(kept, verdicts, strict=True)
             ]
         )
 
@@ -210,12 +210,3 @@ class KeptReader(KeptEngine):
         engine = self._draws.engine
         assert isinstance(engine, Reads)
         return engine
-
-
-async def _judged(problem: Problem, traces: Sequence[Trace]) -> list[Verdict]:
-    """A draw's verdict, so that its run can be looked at like any other."""
-    if problem.kind not in VERIFIERS:
-        return [Verdict("error", reason="not judged") for _ in traces]
-    if VERIFIERS[problem.kind].slow:
-        return [await asyncio.to_thread(verify, problem, trace) for trace in traces]
-    return [verify(problem, trace) for trace in traces]

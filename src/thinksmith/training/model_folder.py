@@ -23,6 +23,12 @@ def save_trained(policy: Policy, folder: Path) -> None:
         save_model(folder / "model", policy.model, policy.tokenizer)
 
 
+def trained_in(folder: Path) -> Path:
+    """Where `save_trained` put it: the model to load."""
+    adapter = folder / "adapter"
+    return adapter if adapter.is_dir() else folder / "model"
+
+
 def save_model(folder: Path, model: Any, tokenizer: Any) -> None:
     """Write model and tokenizer, beside the old folder first. Raises UserError on a full disk.
 

@@ -31,6 +31,14 @@ def new_folder(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
+def folder_for(recipe: Path, out: Path | None, name: str = "") -> Path:
+    """Where a run of a recipe's file goes: `out`; else the file's own folder where that is a run's, which is gone on
+    with; else a new one, named `name` or as the file is."""
+    if out:
+        return out
+    return recipe.parent if recipe.name == "recipe.toml" else new_folder(name or recipe.stem)
+
+
 def open_folder(folder: Path, recipe: BaseModel, facts: dict[str, Any]) -> None:
     """Create the folder, or check that the run in it is of the same recipe and began from the same weights. Raises
     UserError where it is not, or where the folder cannot be written."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -31,6 +32,19 @@ def verify_all(
         require(kind)
     tasks = [(VERIFIERS[problem.kind].slow, partial(verify, problem, trace)) for problem, trace in pairs]
     return _side_by_side(tasks, threads, on_verdict)
+
+
+def judged(problem: Problem, trace: Trace) -> Verdict:
+    """`verify`; of a kind that no rule decides the verdict is "error", not judged."""
+    return verify(problem, trace) if problem.kind in VERIFIERS else Verdict("error", reason="not judged")
+
+
+async def judged_beside(problem: Problem, trace: Trace, pool: Executor | None = None) -> Verdict:
+    """`judged` from within an event loop. A slow verdict, which may take its whole deadline, is waited for in a thread
+    (of `pool`), and the others go on meanwhile."""
+    if problem.kind in VERIFIERS and VERIFIERS[problem.kind].slow:
+        return await asyncio.get_running_loop().run_in_executor(pool, judged, problem, trace)
+    return judged(problem, trace)
 
 
 def check_all(

@@ -24,11 +24,11 @@ from thinksmith.distill.collect.teachers import Teacher
 from thinksmith.distill.collect.unclosed import Unclosed
 from thinksmith.engines.remote.wire.faults import Busy, Fault, TimedOut, Unreachable
 from thinksmith.errors import UserError, one_line
-from thinksmith.records import Attempt, Problem, Trace, Verdict
+from thinksmith.records import Attempt, Trace, Verdict
 from thinksmith.store.keeper import Keeper
 from thinksmith.store.store import Store
 from thinksmith.strategies.draws import request_for
-from thinksmith.verify import VERIFIERS, verify
+from thinksmith.verify import judged, judged_beside
 from thinksmith.verify.batch import THREADS
 
 Stopped = Literal["", "budget", "first"]
@@ -271,7 +271,7 @@ class Work:
                 self._failed(teacher, asked, found)
                 return
             self._unjudged[draw.key] = draw, found
-            attempt = self._attempt(draw, found, await self._verdict(draw.problem, found))
+            attempt = self._attempt(draw, found, await judged_beside(draw.problem, found, self._judges))
             del self._unjudged[draw.key]  # from here on it is the keeper's, who loses nothing
             await self._keeper.keep([attempt])
             self._agenda.came(draw, attempt.verdict.status)
@@ -332,11 +332,6 @@ class Work:
         if self._early.gave_up(asked.draw.key):
             self._tell()
 
-    async def _verdict(self, problem: Problem, trace: Trace) -> Verdict:
-        if problem.kind in VERIFIERS and VERIFIERS[problem.kind].slow:
-            return await asyncio.get_running_loop().run_in_executor(self._judges, _judged, problem, trace)
-        return _judged(problem, trace)
-
     def _attempt(self, draw: Draw, trace: Trace, verdict: Verdict) -> Attempt:
         lost = trace.usage.lost_tokens if trace.usage else 0
         notes = {"spent": trace.tokens + lost} if lost else {}
@@ -377,18 +372,13 @@ class Work:
         self._keeper.flush()
         left, self._unjudged = list(self._unjudged.values()), {}
         with ThreadPoolExecutor(THREADS, "verify") as judges:
-            verdicts = list(judges.map(lambda each: _judged(each[0].problem, each[1]), left))
+            verdicts = list(judges.map(lambda each: judged(each[0].problem, each[1]), left))
         attempts = [self._attempt(draw, trace, verdict) for (draw, trace), verdict in zip(left, verdicts, strict=True)]
         self._store.add(self._run, attempts)
         for attempt in attempts:
             self._kept(attempt)
         self._early.finish()
         self._warn(last=True)
-
-
-def _judged(problem: Problem, trace: Trace) -> Verdict:
-    """The verdict; of what no rule decides none."""
-    return verify(problem, trace) if problem.kind in VERIFIERS else Verdict("error", reason="not judged")
 
 
 def why(failures: Sequence[tuple[Draw, Exception]]) -> str:

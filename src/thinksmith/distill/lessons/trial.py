@@ -123,11 +123,11 @@ def _traces(lesson: LessonRecipe, store: Store, watcher: Watcher) -> list[Sample
     sampling = Sampling(temperature=1.0, max_tokens=table.max_tokens)
     with open_teachers([table.teacher], lambda info: sampling) as teachers:
         run = collect(problems, teachers, goal=Goal("single", table.k), store=store, name=table.problems).run_id
-    found = [Sample.of(stored.attempt) for stored in store.attempts(run)]
-    correct = sorted((sample for sample in found if sample.status == "correct"), key=lambda each: each.id)
+    correct = [stored.attempt for stored in store.attempts(run) if stored.attempt.verdict.correct]
     if not correct:
         raise UserError(f"{table.teacher} solved none of {table.n} problems of {table.problems}: name another teacher")
-    return correct
+    # Not in the order of storing, which is that of ending: a trial that was interrupted would learn in another order.
+    return [Sample.of(attempt) for attempt in sorted(correct, key=lambda each: (each.problem.id, each.sample))]
 
 
 def _measure(
