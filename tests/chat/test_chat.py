@@ -235,7 +235,8 @@ def test_ctrl_c_stops_an_answer_and_keeps_the_conversation(own_store: Path, term
         read_until(master, "Tell me all ")  # the thinking that streams begins with the question
         time.sleep(0.2)
         os.write(master, b"\x03")
-        read_until(master, "stopped: this answer does not count")
+        read_until(master, "stopped: this answer does not count; /retry asks again\r\n> ")
+        time.sleep(0.2)  # the prompt stands before the line is waited for: Ctrl-C between them shows only at the next key
         os.write(master, b"\x03")
         read_until(master, "/quit leaves")
         chaos.pause = 0.0

@@ -1,6 +1,7 @@
 """Log-probability and entropy of given tokens from rows of logits, and their gradients: in C where there is a compiler.
 
-torch reads and writes a tensor of the logits' size nine times, the code in C three times, and makes one less of them.
+The code in C goes over the logits while a row of them is in the processor's cache, and makes one tensor of their size
+less than torch's operations.
 """
 
 from __future__ import annotations

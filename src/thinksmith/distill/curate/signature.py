@@ -6,8 +6,7 @@ the shingles' hashes are put into K bins by their highest bits, and the smallest
 fell into takes the number of another, drawn the same way for every text (optimal densification, Shrivastava 2017,
 arXiv:1703.04664). The share of equal numbers estimates the index, with a standard error below 1 / (2 sqrt(K)) = 0.044.
 
-Why not a library's MinHash: that of datasketch, which hashes each shingle and permutes it K times, took twenty times as
-long for a text of a thousand words, five times where it was given these hashes.
+Why not a library's MinHash: that of datasketch hashes each shingle by itself and permutes it K times.
 """
 
 from __future__ import annotations
