@@ -11,13 +11,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
 
+class ToolCall(TypedDict):
+    """A call that a model asks for: the function's `name`, and its `arguments` by name (JSON)."""
+
+    name: str
+    arguments: dict[str, Any]
+    id: NotRequired[str]
+
+
 class Message(TypedDict):
     """One chat message. `thinking` is what an assistant thought before its `content`; whether a model is told it again
-    is a question of its template, or of the endpoint's `history`."""
+    is a question of its template, or of the endpoint's `history`. `tool_calls` are those that an assistant asked for;
+    a message of role `tool` is what one of them gave, and names it by `tool_call_id` and `name`."""
 
     role: str
     content: str
     thinking: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCall]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
 
 
 ThinkingStatus = Literal["closed", "truncated", "none"]
@@ -90,7 +102,13 @@ class Request:
     """Ask for `n` completions of one prompt: chat `messages` (rendered by the model's template) or raw `token_ids`.
 
     `prefill` is text with which the assistant's turn begins, after whatever the template itself opens
-    (such as `<think>`); it is part of the trace's text, not of what was sampled.
+    (such as `<think>`); it is part of the trace's text, not of what was sampled. `first` is the number of the first of
+    its samples: sample i of a request is the same, whether it comes among n or alone.
+
+    `tools` are descriptions of functions as OpenAI writes them (`{"type": "function", "function": {...}}`), which the
+    model may call: `tool_choice` auto, none, required, or the name of the one that it must call. `schema` is a JSON
+    schema that the answer fulfils, {} any JSON object; the thinking is free. An engine that cannot do so raises
+    UserError.
     """
 
     messages: tuple[Message, ...] = ()
@@ -98,6 +116,10 @@ class Request:
     prefill: str = ""
     n: int = 1
     sampling: Sampling = field(default_factory=Sampling)
+    first: int = 0
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: str = "auto"
+    schema: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.token_ids):
