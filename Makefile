@@ -21,7 +21,7 @@ BENCHES := $(filter-out bench/_% bench/write_docs.py,$(wildcard bench/*.py))
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-quickstart: install ## install into .venv and see a small model learn to reason (about 4 minutes)
+quickstart: install ## install into .venv and see a small model learn to reason (about a minute)
 	@$(BIN)/thinksmith quickstart
 
 test: install-test bubblewrap chromium ## install what tests need and run them all

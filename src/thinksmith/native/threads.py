@@ -18,7 +18,7 @@ SOFT = 1  # omp_pause_soft: OpenMP 5.0, section 2.11.6
 
 
 def let_go() -> None:
-    """End the calling thread's workers; its next parallel loop starts new ones, which takes some 50 µs."""
+    """End the calling thread's workers; its next parallel loop starts new ones, some 0.1 ms (bench/threads.py)."""
     pause = _pause()
     if pause is not None:
         pause(SOFT)
