@@ -84,6 +84,8 @@ class Chaos:
     strict_key: str = ""
     upstream: tuple[str, int] | None = None
     """A real server: what it answers is passed on, or broken as the script says."""
+    calls: Sequence[dict[str, Any]] = ()
+    """Calls (name, arguments, id) that follow the answer where tools were told."""
 
     def play(self, script: Iterable[str]) -> None:
         """Another script, from the next request on."""
@@ -152,7 +154,7 @@ class Chaos:
             self._next += 1
         if self.upstream and (not seen.fault or seen.fault.startswith(("cut_in", "cut_be", "reset_"))):
             return await self._forward(link, method, path, raw, headers, seen.fault)
-        answer = Answer(path, body, self.style, seen.fault)
+        answer = Answer(path, body, self.style, seen.fault, self.calls if body.get("tools") else ())
         return await self._answer(link, answer, seen.fault)
 
     async def _forward(
@@ -311,8 +313,10 @@ class Link:
 class Answer:
     """What a request gets, in the form of its API."""
 
-    def __init__(self, path: str, body: dict[str, Any], style: str, fault: str) -> None:
-        self.path, self.body, self.fault = path, body, fault
+    def __init__(
+        self, path: str, body: dict[str, Any], style: str, fault: str, calls: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        self.path, self.body, self.fault, self.calls = path, body, fault, calls
         self.ollama, self.raw = path == "/api/chat", path.endswith("/completions") and "chat" not in path
         self.responses = path.endswith("/responses")
         self.streamed = bool(body.get("stream", self.ollama)) and fault != "not_streamed"
@@ -330,8 +334,8 @@ class Answer:
             question = prompt.split("<|im_start|>user\n")[-1].split("<|im_end|>")[0]
             so_far = prompt.rsplit("<|im_start|>assistant\n", 1)[-1]
         else:
-            question = next(m["content"] for m in reversed(messages) if m["role"] == "user")
-            last = messages[-1] if messages[-1]["role"] == "assistant" else {}
+            question = next(m["content"] for m in reversed(messages) if m.get("role") == "user")
+            last = messages[-1] if messages[-1].get("role") == "assistant" else {}
             so_far = (
                 f"{START}{last['thinking']}{END}{last['content']}" if last.get("thinking") else last.get("content", "")
             )
@@ -465,28 +469,47 @@ class Answer:
             message: dict[str, Any] = {"role": "assistant"}
             for part, text in self.parts:
                 message[names[part]] = message.get(names[part], "") + text
+            if self.calls:
+                message["tool_calls"] = [self._called(call) for call in self.calls]
             told = {"text": message.get("content", "")} if self.raw else {"message": message}
             return [choice(**told, finish_reason=self.finish) | {"usage": usage}]
         found = [] if self.raw else [choice(delta={"role": "assistant", "content": None}, finish_reason=None)]
         for part, text in self.parts:
             found.append(choice(**({"text": text} if self.raw else {"delta": {names[part]: text}}), finish_reason=None))
+        for at, call in enumerate(self.calls):  # the name first, the arguments piece by piece
+            whole = self._called(call)
+            text = whole["function"]["arguments"]
+            begun = {**whole, "index": at, "function": {**whole["function"], "arguments": ""}}
+            pieces = [{"index": at, "function": {"arguments": text[i : i + 5]}} for i in range(0, len(text), 5)]
+            found += [choice(delta={"tool_calls": [piece]}, finish_reason=None) for piece in (begun, *pieces)]
         last = choice(**({"text": ""} if self.raw else {"delta": {}}), finish_reason=self.finish)
         found += [last, last] if self.fault == "twice_ended" else [last]
         return [*found, {"id": "c", "choices": [], "usage": usage}]
+
+    @staticmethod
+    def _called(call: dict[str, Any]) -> dict[str, Any]:
+        function = {"name": call["name"], "arguments": json.dumps(call["arguments"], ensure_ascii=False)}
+        return {"id": call.get("id", ""), "type": "function", "function": function}
 
     def _ollama(self) -> list[dict[str, Any]]:
         _, total = self._counts()
         end = {"done": True, "done_reason": self.finish, "prompt_eval_count": self.prompt, "eval_count": total}
         names = {"thinking": "thinking", "content": "content"}
+        calls = [{"function": {"name": call["name"], "arguments": call["arguments"]}} for call in self.calls]
         if self.plain:
-            message = {"role": "assistant", "content": ""}
+            message: dict[str, Any] = {"role": "assistant", "content": ""}
             for part, text in self.parts:
                 message[names[part]] = message.get(names[part], "") + text
+            if calls:
+                message["tool_calls"] = calls
             return [{"model": "m", "message": message, **end}]
         found: list[dict[str, Any]] = [
             {"model": "m", "message": {"role": "assistant", "content": "", names[part]: text}, "done": False}
             for part, text in self.parts
         ]
+        if calls:
+            found.append({"model": "m", "message": {"role": "assistant", "content": "", "tool_calls": calls}})
+            found[-1]["done"] = False
         last = {"model": "m", "message": {"role": "assistant", "content": ""}, **end}
         return [*found, last, last] if self.fault == "twice_ended" else [*found, last]
 
@@ -498,8 +521,13 @@ class Answer:
             "output_tokens_details": {"reasoning_tokens": thinking},
         }
         texts = {part: "".join(text for p, text in self.parts if p == part) for part in ("thinking", "content")}
-        output = [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": texts["thinking"]}]}]
+        output: list[dict[str, Any]] = [
+            {"type": "reasoning", "content": [{"type": "reasoning_text", "text": texts["thinking"]}]}
+        ]
         output.append({"type": "message", "content": [{"type": "output_text", "text": texts["content"]}]})
+        for call in self.calls:
+            said = {"name": call["name"], "arguments": json.dumps(call["arguments"], ensure_ascii=False)}
+            output.append({"type": "function_call", "call_id": call.get("id", ""), **said})
         status = "completed" if self.finish == "stop" else "incomplete"
         whole = {"object": "response", "status": status, "output": output, "usage": usage}
         if status == "incomplete":

@@ -108,7 +108,7 @@ class Request:
     `tools` are descriptions of functions as OpenAI writes them (`{"type": "function", "function": {...}}`), which the
     model may call: `tool_choice` auto, none, required, or the name of the one that it must call. `schema` is a JSON
     schema that the answer fulfils, {} any JSON object; the thinking is free. An engine that cannot do so raises
-    UserError.
+    UserError. `plain`: a stream tells the text as it stands, tags and all, as answer; the trace is split as ever.
     """
 
     messages: tuple[Message, ...] = ()
@@ -120,6 +120,7 @@ class Request:
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: str = "auto"
     schema: Mapping[str, Any] | None = None
+    plain: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.token_ids):

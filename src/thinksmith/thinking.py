@@ -278,6 +278,16 @@ class Splitter:
         """The answer so far, joined anew at each access."""
         return "".join(self._answer)
 
+    @property
+    def held(self) -> str:
+        """What is not handed out since it may become a tag, or a tag that may yet turn out to be quoted."""
+        return self._held
+
+    @property
+    def closing(self) -> str:
+        """The character which, directly behind a tag that began here, would make it a quoted one; "" if none would."""
+        return _closing_quote(self._before())
+
     def feed(self, text: str) -> list[Piece]:
         """Take the next chunk (of any length); return the pieces that it decides, in order."""
         if not text:

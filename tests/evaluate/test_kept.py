@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from thinksmith.errors import UserError
 from thinksmith.evaluate.evaluate import evaluate
 from thinksmith.evaluate.kept import Draws, fingerprint
 from thinksmith.records import Attempt, Problem, Request, Sampling, Trace
+from thinksmith.store.attempts import canonical, digest
 from thinksmith.store.store import Store
 from thinksmith.strategies.draws import draw
 
@@ -33,7 +34,7 @@ class Dice:
         if self.asked + request.n > self.lives:
             raise ConnectionError("gone")
         self.asked += request.n
-        return [self._trace(request, index) for index in range(request.n)]
+        return [self._trace(request, request.first + at) for at in range(request.n)]
 
     def _trace(self, request: Request, index: int) -> Trace:
         dice = hash((request.sampling.seed, index)) % 3
@@ -142,17 +143,41 @@ def test_failures_are_not_kept(store: Store) -> None:
 
 def test_the_fingerprint_is_of_all_that_decides_the_tokens() -> None:
     request = Request(messages=PROBLEMS[0].messages, sampling=SAMPLING)
+    tool = {"type": "function", "function": {"name": "f"}}
     others = [
         replace(request, prefill="So"),
         replace(request, messages=(), token_ids=(1, 2)),
         replace(request, messages=PROBLEMS[1].messages),
+        replace(request, schema={}),
+        replace(request, schema={"type": "object"}),
+        replace(request, tools=(tool,)),
+        replace(request, tools=(tool,), tool_choice="f"),
         *(
             replace(request, sampling=replace(SAMPLING, **{field: value}))
             for field, value in {"seed": 6, "temperature": 0.5, "max_tokens": 9, "stop": ("x",), "wait": "Hm"}.items()
         ),
     ]
     assert len({fingerprint(each) for each in [request, *others]}) == 1 + len(others)
-    assert fingerprint(replace(request, n=3)) == fingerprint(request)
+    assert fingerprint(replace(request, n=3, first=2)) == fingerprint(request)
+    plain = {"messages": request.messages, "ids": (), "prefill": "", "sampling": asdict(SAMPLING)}
+    assert fingerprint(request) == digest(canonical(plain))[:32]  # as it was before there were tools
+
+
+def test_a_sample_by_its_number_is_found_among_those_that_came_together(store: Store) -> None:
+    engine = Dice()
+
+    async def ask() -> list[tuple[int, ...]]:
+        draws = Draws(store, engine, "x", {})
+        request = Request(messages=PROBLEMS[0].messages, sampling=SAMPLING)
+        with draws.at(PROBLEMS[0]) as at_work:
+            together = await at_work.sample(replace(request, n=3))
+            alone = [(await at_work.sample(replace(request, first=at)))[0] for at in range(5)]
+        draws.close(finished=True)
+        assert [trace.token_ids for trace in alone[:3]] == [trace.token_ids for trace in together]
+        return [trace.token_ids for trace in alone]
+
+    assert len({ids[1] for ids in asyncio.run(ask())}) == 5
+    assert engine.asked == 5
 
 
 def test_a_store_that_fails_ends_the_evaluation(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

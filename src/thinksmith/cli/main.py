@@ -37,6 +37,7 @@ from thinksmith.cli import (
     race,
     runs,
     scale,
+    serve,
     sft,
     traces,
     verify,
@@ -73,6 +74,7 @@ app.command("sft")(sft.sft)
 app.command("dpo")(dpo.dpo)
 app.command("grpo")(grpo.grpo)
 app.command("lesson")(lesson.lesson)
+app.command("serve")(serve.serve)
 app.command("runs")(runs.runs)
 app.command("traces")(traces.traces)
 app.command("export")(export.export)

@@ -18,7 +18,8 @@ from thinksmith.thinking import Tags
 class EngineInfo:
     """What an engine is and can do. `weights_hash` is empty where the weights are out of sight (an endpoint);
     `sampling` is what the model's makers advise, our defaults where they advise nothing. `vocabulary`: how many tokens
-    the model chooses from, 0 where nobody says."""
+    the model chooses from, 0 where nobody says. `joins`: a stream's delta has all that came since the last one was
+    taken, so who takes them seldom gets few."""
 
     name: str
     weights_hash: str = ""
@@ -29,6 +30,7 @@ class EngineInfo:
     budget: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     vocabulary: int = 0
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +103,39 @@ class Reads(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens included and spaces untouched."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Of a text's own tokens: `logprobs` (nats, at temperature 1) of each after those before it, and the likeliest
+    (id, log-probability) pairs there. None for the first, which has nothing before it."""
+
+    logprobs: tuple[float | None, ...]
+    top: tuple[tuple[tuple[int, float], ...] | None, ...]
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """An engine that tells how likely a given text is."""
+
+    async def prompt_logprobs(self, ids: Sequence[int], top: int = 0) -> PromptLogprobs: ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """An engine whose tokenizer is here."""
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The ids of `text` as it stands: nothing is put before or after it."""
+        ...
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """An engine that knows how its model's turns begin."""
+
+    @property
+    def opens_thinking(self) -> bool:
+        """Does the template open a thinking?"""
         ...

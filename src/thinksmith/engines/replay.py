@@ -2,9 +2,9 @@
 
 `replay/RUN` (a run of the store by its id, or `last`), `replay/FILE.jsonl` (with columns as `thinksmith verify
 --file` takes them) or `replay/FOLDER` of such files; `?seed=N` for another order. A problem's attempts are given
-out in an order that (seed, problem) alone decide, each once: sampling without replacement. The same request
-(problem, sampling seed, n) gets the same traces again, another one the next; when all are given out, a trace says
-so and is an error. Nothing is ever given twice as if it were new.
+out in an order that (seed, problem) alone decide, each once: sampling without replacement. The same sample (problem,
+sampling seed, number within the request) is the same trace again, another one the next; when all are given out, a
+trace says so and is an error. Nothing is ever given twice as if it were new.
 
 What was recorded cannot be changed: a request for fewer tokens than a trace has gets its beginning, as the model
 would have been cut off; a smaller budget of thinking gets an error, since nobody knows what the model would have
@@ -30,11 +30,10 @@ ROOM = 4096
 
 @dataclass(slots=True)
 class _Pool:
-    """A problem's traces in their order; `given` tells which request has which."""
+    """A problem's traces in their order; `given` tells which sample of which seed has which."""
 
     traces: list[Trace]
-    given: dict[tuple[int, int], range]
-    used: int = 0
+    given: dict[tuple[int, int], int]
 
 
 class ReplayEngine:
@@ -64,15 +63,17 @@ class ReplayEngine:
         return ROOM
 
     async def sample(self, request: Request) -> list[Trace]:
-        """The next n traces of the problem. Raises UserError for one that was not recorded, and for a prefill."""
+        """The next n traces of the problem. Raises UserError for one that was not recorded, for a prefill, and for an
+        answer by a law of its own."""
         if request.prefill or request.token_ids:
             raise UserError(f"{self._name} has whole traces: nothing can be continued, so leave out the prefill")
+        if request.schema is not None or request.tools:
+            raise UserError(f"{self._name} has what was said: leave out the schema and the tools")
         pool = self._pool(request.messages)
-        key = request.sampling.seed, request.n
-        if key not in pool.given:
-            pool.given[key] = range(pool.used, pool.used + request.n)
-            pool.used += request.n
-        return [self._trace(pool, at, request.sampling) for at in pool.given[key]]
+        keys = [(request.sampling.seed, request.first + at) for at in range(request.n)]
+        for key in keys:
+            pool.given.setdefault(key, len(pool.given))
+        return [self._trace(pool, pool.given[key], request.sampling) for key in keys]
 
     def _pool(self, messages: Sequence[Message]) -> _Pool:
         """By the conversation as it was, else by the longest recorded problem that the last message of the user's holds

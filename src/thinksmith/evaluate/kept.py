@@ -33,8 +33,13 @@ _REQUEST, _INDEX = "request", "index"  # in the notes of a draw
 
 
 def fingerprint(request: Request) -> str:
-    """128 bits over everything that decides the tokens, in hex. How many are asked for does not: see `index`."""
-    asked = {"messages": request.messages, "ids": request.token_ids, "prefill": request.prefill}
+    """128 bits over everything that decides the tokens, in hex. How many are asked for, and from which on, does not:
+    see `index`. What is not set is left out, so that what was kept before there were tools is found."""
+    asked: dict[str, Any] = {"messages": request.messages, "ids": request.token_ids, "prefill": request.prefill}
+    if request.tools:
+        asked |= {"tools": request.tools, "tool_choice": request.tool_choice}
+    if request.schema is not None:
+        asked["schema"] = request.schema
     return digest(canonical({**asked, "sampling": asdict(request.sampling)}))[:32]
 
 
@@ -86,13 +91,13 @@ class Draws:
     async def sample(self, problem: Problem, request: Request) -> list[Trace]:
         known = await self._of(problem)
         key = fingerprint(request) if known.traces or self._keeping else ""
-        found = [known.traces.get((key, index)) for index in range(request.n)]
+        found = [known.traces.get((key, request.first + at)) for at in range(request.n)]
         if all(found):
             return [trace for trace in found if trace]
         traces = await self.engine.sample(request)
         self.sampled += sum(trace.tokens for trace in traces)
         if self._keeping:
-            await self._keep(problem, known, key, traces)
+            await self._keep(problem, known, key, traces, request.first)
         return traces
 
     async def _of(self, problem: Problem) -> _Known:
@@ -114,10 +119,10 @@ class Draws:
                 known.number = max(known.number, stored.attempt.sample + 1)
         return known
 
-    async def _keep(self, problem: Problem, known: _Known, key: str, traces: Sequence[Trace]) -> None:
+    async def _keep(self, problem: Problem, known: _Known, key: str, traces: Sequence[Trace], first: int) -> None:
         """A failure is not kept: asked again, the model may well answer."""
         kept: list[tuple[int, int, Trace]] = []
-        for index, trace in enumerate(traces):
+        for index, trace in enumerate(traces, first):
             if trace.finish == "error" or (key, index) in known.traces:
                 continue
             known.traces[key, index] = trace

@@ -6,6 +6,7 @@ each chunk is computed again in the backward pass. So at most `chunk_tokens` row
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +109,26 @@ def score(
         torch.cat([part[1] for part in parts]) if entropy else None,
         torch.cat([part[2] for part in parts]) if likeliest else None,
     )
+
+
+def likeliest(
+    model: Any, ids: Sequence[int], top: int, chunk_tokens: int | None = None
+) -> tuple[tuple[float, ...], tuple[tuple[tuple[int, float], ...], ...]]:
+    """Log-probability (nats) of each of `ids` but the first, after those before it, and the `top` likeliest (id,
+    log-probability) pairs there. No gradients; at most `chunk_tokens` rows of logits exist at one time."""
+    weight = model.get_output_embeddings().weight
+    rows = chunk_tokens or max(1, CHUNK_ELEMENTS // weight.shape[0])
+    found: list[float] = []
+    best: list[tuple[tuple[int, float], ...]] = []
+    with torch.no_grad():
+        ids_1T = torch.tensor([list(ids)], device=weight.device)
+        hidden_TD = model.get_decoder()(input_ids=ids_1T, use_cache=False).last_hidden_state[0, :-1]
+        for hidden_CD, target_C in zip(torch.split(hidden_TD, rows), torch.split(ids_1T[0, 1:], rows), strict=True):
+            logprobs_CV = head_logits(model, hidden_CD).log_softmax(-1)
+            found += logprobs_CV.gather(-1, target_C[:, None])[:, 0].tolist()
+            values_CK, ids_CK = logprobs_CV.topk(min(top, logprobs_CV.shape[1]), -1)
+            best += [tuple(zip(*row, strict=True)) for row in zip(ids_CK.tolist(), values_CK.tolist(), strict=True)]
+    return tuple(found), tuple(best)
 
 
 def head_logits(model: Any, hidden_ND: torch.Tensor) -> torch.Tensor:

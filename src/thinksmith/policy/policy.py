@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from thinksmith.errors import UserError
-from thinksmith.policy.logprobs import LogProbs, sequence_logprobs
+from thinksmith.policy.logprobs import LogProbs, likeliest, sequence_logprobs
+from thinksmith.policy.messages import for_template
 from thinksmith.records import Message, Sampling
-from thinksmith.thinking import Tags, detect_tags
+from thinksmith.thinking import Tags, detect_tags, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,20 @@ class Policy:
         """Rows of the embedding; ids lie below it."""
         return int(self.model.get_input_embeddings().num_embeddings)
 
-    def render(self, messages: Sequence[Message], prefill: str = "") -> Rendered:
-        """The prompt of a chat: the model's template with its generation prompt, then `prefill`.
+    @cached_property
+    def opens_thinking(self) -> bool:
+        """Does the template open a thinking when the assistant's turn begins?"""
+        try:
+            opened = self.render([Message(role="user", content="?")]).opened
+        except UserError:
+            return False
+        return bool(opened) and split(opened, self.tags).status == "truncated"
+
+    def render(
+        self, messages: Sequence[Message], prefill: str = "", *, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Rendered:
+        """The prompt of a chat: the model's template with its generation prompt, then `prefill`. A prefill that begins
+        with a thinking of its own takes the place of the one that the template opens.
 
         Raises UserError if the model has no chat template or the template refuses the messages.
         """
@@ -92,17 +105,23 @@ class Policy:
                 f"model {self.name} has no chat template: send token_ids, or name an instruction-tuned model"
             )
         try:
-            chat = [dict(message) for message in messages]
-            text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            before = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=False)
+            chat, told = for_template(messages, tools, str(self.tokenizer.chat_template))
+            more: dict[str, Any] = {} if told is None else {"tools": told}
+            text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **more)
+            before = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=False, **more)
         except Exception as error:  # a template is a program of the model's maker and may raise anything
             reason = " ".join(str(error).split())
             raise UserError(f"the chat template of {self.name} refuses these messages: {reason}") from None
         # Some templates change earlier turns with the generation prompt; then only the end is comparable.
         turn = text[len(before) :] if text.startswith(before) else text.rsplit("\n", 2)[-1]
         at = turn.find(self.tags.start)
+        opened = turn[at:] if at >= 0 else ""
+        if opened and prefill.lstrip().startswith(tuple(self.tags.starts)):
+            parts = split(opened, self.tags)
+            if not parts.thinking and not parts.answer:
+                text, opened = text[: len(text) - len(opened)], ""
         text += prefill
-        return Rendered(self.encode(text), (turn[at:] if at >= 0 else "") + prefill, text)
+        return Rendered(self.encode(text), opened + prefill, text)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of `text` as it stands: nothing is put before or after it."""
@@ -110,8 +129,21 @@ class Policy:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens included and spaces untouched."""
+        if self._decoder is not None:
+            return str(self._decoder.decode(ids, skip_special_tokens=False))
         text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return str(text)
+
+    @cached_property
+    def _decoder(self) -> Any:
+        """What the tokenizer decodes with, where it adds nothing of its own: it would look at the type of every id."""
+        from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+        kind = type(self.tokenizer)
+        usual = isinstance(self.tokenizer, PreTrainedTokenizerFast) and (
+            (kind.decode, kind._decode) == (PreTrainedTokenizerBase.decode, PreTrainedTokenizerFast._decode)
+        )
+        return self.tokenizer.backend_tokenizer if usual else None
 
     def logprobs(
         self,
@@ -133,6 +165,21 @@ class Policy:
             likeliest=likeliest,
             chunk_tokens=chunk_tokens,
         )
+
+    def scored(
+        self, ids: Sequence[int], top: int = 0
+    ) -> tuple[tuple[float | None, ...], tuple[tuple[tuple[int, float], ...] | None, ...]]:
+        """Log-probability of each of `ids` (nats, at temperature 1) after those before it, and the `top` likeliest
+        (id, log-probability) pairs there; None for the first. The model is in evaluation mode meanwhile."""
+        if len(ids) < 2:
+            return (None,) * len(ids), (None,) * len(ids)
+        training = self.model.training
+        self.model.eval()
+        try:
+            logprobs, best = likeliest(self.model, ids, top)
+        finally:
+            self.model.train(training)
+        return (None, *logprobs), (None, *best)
 
     def touch(self) -> None:
         """The weights have changed."""

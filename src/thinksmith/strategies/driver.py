@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+import gc
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -88,17 +89,29 @@ async def drive(
                     await moved.wait()
 
     try:
-        async with asyncio.TaskGroup() as group:
-            room = 0
-            for job in jobs:
-                in_flight += 1
-                group.create_task(one(job))
-                room -= 1
-                if room <= 0:
-                    room = await wait_for_room()
+        with _old_objects_left_alone():
+            async with asyncio.TaskGroup() as group:
+                room = 0
+                for job in jobs:
+                    in_flight += 1
+                    group.create_task(one(job))
+                    room -= 1
+                    if room <= 0:
+                        room = await wait_for_room()
     except BaseExceptionGroup as stopped:
         raise stopped.exceptions[0] from None
     return tuple(failures)
+
+
+@contextlib.contextmanager
+def _old_objects_left_alone() -> Iterator[None]:
+    """The garbage collection meanwhile does not look at what was there before: torch and transformers are a million
+    objects, and going through them again and again, with the interpreter held, stops the engine's thread too."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def run(

@@ -13,23 +13,26 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from math import inf
 
 import torch
 
-from thinksmith.engines.contract import Delta, EngineInfo
+from thinksmith.engines.contract import Delta, EngineInfo, PromptLogprobs
 from thinksmith.engines.local.attention import register
 from thinksmith.engines.local.batch import Batch
+from thinksmith.engines.local.grammar import Grammars, is_constrained
+from thinksmith.engines.local.guide import Plan
 from thinksmith.engines.local.memory import out_of_memory
 from thinksmith.engines.local.rows import Closing, Job, Listener, Row, Watch, opened_in, still_thinks, trace_of
 from thinksmith.errors import UserError
 from thinksmith.native.threads import let_go
 from thinksmith.policy.policy import Policy
+from thinksmith.policy.tools import check_tools
 from thinksmith.records import Request, Sampling, Trace
-from thinksmith.thinking import Piece, Tags
+from thinksmith.thinking import Part, Piece, Tags
 
 SLOTS = 256
 LINGER = 1.0  # seconds that the thread waits for more before it ends
@@ -54,6 +57,10 @@ class LocalEngine:
     on top of the budget) and the model goes on with its answer. Until `min_thinking_tokens` were sampled, the end tag
     and the end of turn are withheld, and `wait` is put where the model draws one. Forced tokens are in `token_ids` with
     the log-probability that the model gives them, and `forced` tells their positions.
+
+    An answer by a `schema`, or one that must be a call of `tools`, is drawn from what its grammar allows, and so ends
+    only where it is whole; the thinking before it is free, but the turn cannot end there (`guide.py`).
+    Log-probabilities stay those of the model. It needs llguidance, of the extra `serve`.
     """
 
     def __init__(self, policy: Policy, *, slots: int | None = None, native: bool = True, graphs: bool = True) -> None:
@@ -65,8 +72,11 @@ class LocalEngine:
         self._options = {"native": native, "graphs": graphs}
         self._batch = self._new_batch()
         self._closing: Closing | None = None
+        self._grammars: Grammars | None = None
+        self._making = threading.Lock()  # of the grammars
         self._changed = threading.Condition()  # guards all below
         self._inbox: deque[Job] = deque()
+        self._asides: deque[tuple[Future[PromptLogprobs], Callable[[], PromptLogprobs]]] = deque()
         self._gathered: dict[asyncio.AbstractEventLoop, list[Job]] = {}  # in this turn of each
         self._pending = 0  # rows that were asked for and have not ended
         self._thread: threading.Thread | None = None
@@ -91,7 +101,13 @@ class LocalEngine:
             budget=True,
             sampling=policy.sampling,
             vocabulary=policy.vocab_size,
+            joins=True,
         )
+
+    @property
+    def policy(self) -> Policy:
+        """The model that it samples."""
+        return self._policy
 
     @property
     def room(self) -> int:
@@ -107,6 +123,15 @@ class LocalEngine:
         """The text of `ids`, special tokens included and spaces untouched."""
         return self._policy.decode(ids)
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The ids of `text` as it stands: nothing is put before or after it."""
+        return self._policy.encode(text)
+
+    @property
+    def opens_thinking(self) -> bool:
+        """Does the model's template open a thinking when its turn begins?"""
+        return self._policy.opens_thinking
+
     @property
     def memory(self) -> int:
         """Bytes that its buffers take now, beside the weights: keys, values and what passes are computed in."""
@@ -114,6 +139,7 @@ class LocalEngine:
 
     async def sample(self, request: Request) -> list[Trace]:
         """The request's traces. Raises UserError for a request that can never work; cancelling frees its slots."""
+        await self._compile(request)
         job = self._prepare(request)
         self._gather(job)
         try:
@@ -126,20 +152,33 @@ class LocalEngine:
         """Pieces of the one completion as they are sampled (prefill not included), then the trace."""
         if request.n != 1:
             raise UserError(f"only one completion can be streamed, not n={request.n}")
-        loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[list[Piece] | None] = asyncio.Queue()
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        pieces: deque[Piece] = deque()
+        woken = False  # the loop is told once of all that comes until it looks
 
-        def hand_over(found: list[Piece] | None) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody listens any more
-                loop.call_soon_threadsafe(pieces.put_nowait, found)
+        def wake() -> None:
+            nonlocal woken
+            if not woken:
+                woken = True
+                with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                    loop.call_soon_threadsafe(arrived.set)
 
+        def hand_over(found: list[Piece]) -> None:
+            pieces.extend(found)
+            wake()
+
+        await self._compile(request)
         job = self._prepare(request, hand_over)
         self._gather(job)
-        job.done.add_done_callback(lambda _: hand_over(None))
+        job.done.add_done_callback(lambda _: wake())
         try:
-            while (found := await pieces.get()) is not None:
-                for piece in found:
-                    yield Delta(piece.part, piece.text)
+            ended = False
+            while not ended:
+                await arrived.wait()
+                arrived.clear()
+                woken, ended = False, job.done.done()
+                for delta in _joined(pieces):
+                    yield delta
             yield Delta("done", trace=trace_of(self._policy, job.done.result()[0]))
         finally:
             job.done.cancel()
@@ -155,6 +194,21 @@ class LocalEngine:
         finally:
             for job in jobs:
                 job.done.cancel()
+
+    async def prompt_logprobs(self, ids: Sequence[int], top: int = 0) -> PromptLogprobs:
+        """Log-probabilities of a text's own tokens, and the `top` likeliest at each place; computed between two steps
+        of what runs. Raises UserError for ids that the model does not have, and for more than its context."""
+        policy = self._policy
+        self._check_ids(ids)
+        if len(ids) > policy.context_length:
+            raise UserError(f"the text has {len(ids)} tokens and the context ends at {policy.context_length}")
+        done: Future[PromptLogprobs] = Future()
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            self._asides.append((done, lambda: PromptLogprobs(*policy.scored(ids, top))))
+            self._start()
+        return await asyncio.wrap_future(done)
 
     async def aclose(self) -> None:
         """Cancel what runs and give the memory back. The engine takes no more requests."""
@@ -207,26 +261,47 @@ class LocalEngine:
             for job in jobs:
                 job.done.cancel()
 
+    async def _compile(self, request: Request) -> None:
+        """Make a grammar that will be needed beside the event loop, since it may take long. Raises UserError."""
+        if is_constrained(request):
+            await asyncio.to_thread(self._plan, request, "")
+
+    def _plan(self, request: Request, opened: str) -> Plan | None:
+        """The law of the answer, if there is one. Raises UserError."""
+        check_tools(request.tools, request.tool_choice)
+        if not is_constrained(request):
+            return None
+        with self._making:
+            self._grammars = self._grammars or Grammars(self._policy)
+        return Plan(self._policy, self._grammars, request, opened).check()
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        policy = self._policy
+        if not ids or not 0 <= min(ids) <= max(ids) < policy.vocab_size:
+            raise UserError(f"a prompt needs ids between 0 and {policy.vocab_size - 1} for model {policy.name}")
+
     def _prepare(self, request: Request, listener: Listener | None = None) -> Job:
         """Render and check a request. Raises UserError."""
         check_sampling(request.sampling)
-        if request.n < 1:
-            raise UserError(f"n must be at least 1, not {request.n}")
+        if request.n < 1 or request.first < 0:
+            raise UserError(f"n must be at least 1, and first at least 0, not {request.n} and {request.first}")
         policy = self._policy
         if request.messages:
-            rendered = policy.render(request.messages, request.prefill)
+            shown = () if request.tool_choice == "none" else request.tools
+            check_tools(request.tools, request.tool_choice)
+            rendered = policy.render(request.messages, request.prefill, tools=shown)
             prompt, opened = rendered.ids, rendered.opened
         else:
             prompt = (*request.token_ids, *policy.encode(request.prefill))
             opened = ""
-        if not prompt or not 0 <= min(prompt) <= max(prompt) < policy.vocab_size:
-            raise UserError(f"a prompt needs ids between 0 and {policy.vocab_size - 1} for model {policy.name}")
+        self._check_ids(prompt)
         if not request.messages:
             opened = opened_in(policy.decode(prompt), policy.tags) or request.prefill
-        job = Job(request, prompt, opened, still_thinks(opened, policy.tags), listener)
+        plan = self._plan(request, opened)
+        job = Job(request, prompt, opened, still_thinks(opened, policy.tags), listener, plan)
         job.done.add_done_callback(self._note_cancelled)
         limit = min(request.sampling.max_tokens, policy.context_length - len(prompt))
-        job.rows = [Row(job, index, limit, self._watch(job)) for index in range(request.n)]
+        job.rows = [Row(job, request.first + at, limit, self._watch(job)) for at in range(request.n)]
         if limit < 1:
             for row in job.rows:
                 row.end("error", f"the prompt has {len(prompt)} tokens and the context ends at {policy.context_length}")
@@ -248,11 +323,16 @@ class LocalEngine:
                 if not job.done.done():
                     self._inbox.append(job)
                     self._pending += len(job.rows)
-            if self._inbox and self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="thinksmith-engine", daemon=True)
-                self._thread.start()
-                _RUNNING.add(self)
-            self._changed.notify_all()
+            if self._inbox:
+                self._start()
+
+    def _start(self) -> None:
+        """Wake the thread, or begin one; `_changed` is held."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="thinksmith-engine", daemon=True)
+            self._thread.start()
+            _RUNNING.add(self)
+        self._changed.notify_all()
 
     @torch.no_grad()  # not inference_mode: its tensors would poison training if a model kept one
     def _run(self) -> None:
@@ -271,12 +351,15 @@ class LocalEngine:
         """Wait for work; False once there was none for a while, and the thread is over."""
         let_go()  # whoever has the traces may compute next
         with self._changed:
-            self._changed.wait_for(lambda: self._inbox or self._closed, LINGER)
-            if self._inbox and not self._closed:
+            self._changed.wait_for(lambda: self._inbox or self._asides or self._closed, LINGER)
+            if (self._inbox or self._asides) and not self._closed:
                 return True
             for job in self._inbox:
                 job.done.cancel()
+            for done, _ in self._asides:
+                done.cancel()
             self._inbox.clear()
+            self._asides.clear()
             self._thread = None
             return False
 
@@ -288,6 +371,10 @@ class LocalEngine:
             self._inbox.clear()
             closed, cancelled = self._closed, self._cancelled
             self._cancelled = False
+            asides = list(self._asides)
+            self._asides.clear()
+        for done, compute in asides:
+            _settle(done, compute, closed)
         if not closed and not cancelled:
             return bool(waiting or self._batch.rows)
         gone = {id(row) for row in (*self._batch.rows, *waiting) if closed or row.job.done.cancelled()}
@@ -366,6 +453,28 @@ class LocalEngine:
     def _count_off(self, rows: int) -> None:
         with self._changed:
             self._pending -= rows
+
+
+def _joined(pieces: deque[Piece]) -> list[Delta]:
+    """All that waits, taken out; neighbours of the same part are one."""
+    found: list[tuple[Part, list[str]]] = []
+    while pieces:
+        part, text = pieces.popleft()
+        if not found or found[-1][0] != part:
+            found.append((part, []))
+        found[-1][1].append(text)
+    return [Delta(part, "".join(texts)) for part, texts in found]
+
+
+def _settle(done: Future[PromptLogprobs], compute: Callable[[], PromptLogprobs], closed: bool) -> None:
+    """Do what somebody waits for; a failure is his."""
+    if closed:
+        done.cancel()
+    elif done.set_running_or_notify_cancel():
+        try:
+            done.set_result(compute())
+        except Exception as error:
+            done.set_exception(error)
 
 
 @atexit.register

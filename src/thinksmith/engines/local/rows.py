@@ -1,7 +1,7 @@
 """Bookkeeping of what is sampled: a job is a request, a row is one of its samples.
 
 Only Python lists and numbers here; the tensors are in `slots.py`. Most rows need nothing but their count of tokens;
-those with a thinking budget, stop strings or a listener have a `Watch`, which reads along.
+those with a thinking budget, stop strings, a grammar or a listener have a `Watch`, which reads along.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
+from thinksmith.engines.local.guide import Guide, Plan
 from thinksmith.engines.local.prompts import Prompt
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Finish, Request, Trace
@@ -31,6 +32,7 @@ class Job:
     opened: str
     thinks: bool  # the prompt leaves a thinking block open
     listener: Listener | None = None
+    plan: Plan | None = None  # of an answer that has a grammar
     done: Future[list[Row]] = field(default_factory=Future)
     started: float = field(default_factory=time.perf_counter)
     rows: list[Row] = field(default_factory=list)
@@ -101,18 +103,21 @@ class Closing:
 @dataclass(frozen=True, slots=True)
 class Steer:
     """How a row's next token is not free: it is `force`; or it is none of `withhold`, and where one of them is drawn,
-    `instead` takes its place (None: another is drawn)."""
+    `instead` takes its place (None: another is drawn). Where there is a grammar, it is one of `allow` (packed bits;
+    None: any), and none of `ban`."""
 
     force: int | None = None
     withhold: torch.Tensor | None = None
     instead: int | None = None
+    allow: torch.Tensor | None = None
+    ban: tuple[int, ...] = ()
 
 
 FREE = Steer()
 
 
 class Watch:
-    """Reads one row as it grows: stop strings, the thinking's bounds, a listener.
+    """Reads one row as it grows: stop strings, the thinking's bounds, the answer's grammar, a listener.
 
     The thinking is only taken apart when its length may matter, that is from token number `max_thinking_tokens` on, and
     up to token number `min_thinking_tokens`.
@@ -131,8 +136,10 @@ class Watch:
         self._eos = {*policy.eos_ids, *sampling.stop_ids}
         self._tokens = TokenSplitter(policy.decode, policy.tags, job.thinks)
         self._fed = 0  # tokens that _tokens has seen
-        self._text = _Text(policy, job.opened) if self._stop or self._listener else None
+        self._text = _Text(policy, job) if self._stop or self._listener else None
         self._forced_to = 0  # tokens up to the end of what was forced last
+        self._guide = None if job.plan is None else Guide(job.plan)
+        self._ends = tuple(policy.eos_ids)
         self._due: list[int] = []  # what comes next, whatever the model says
         self._told = 0  # characters that the listener has,
         self._skip = 0  # and those of them that come again
@@ -141,7 +148,7 @@ class Watch:
     def wanted(job: Job) -> bool:
         sampling = job.request.sampling
         bounded = sampling.max_thinking_tokens is not None or sampling.min_thinking_tokens > 0
-        return bounded or any(sampling.stop) or job.listener is not None
+        return bounded or any(sampling.stop) or job.listener is not None or job.plan is not None
 
     def anew(self) -> Watch:
         """One that has read nothing yet, for a row that begins again; its listener hears nothing twice."""
@@ -158,9 +165,17 @@ class Watch:
             self._forced_to = count + len(self._due)
         if self._due:
             return Steer(force=self._due[0])
-        if count >= self._minimum or not self._open(row):
-            return FREE
-        return Steer(withhold=self._withhold, instead=self._wait[0] if self._wait else None)
+        early = count < self._minimum and self._open(row)
+        steer = Steer(withhold=self._withhold, instead=self._wait[0] if self._wait else None) if early else FREE
+        return steer if self._guide is None else self._guided(self._guide, steer)
+
+    def _guided(self, guide: Guide, steer: Steer) -> Steer:
+        """The same, in the bounds of the grammar; a thinking that may not end yet does not end the turn either."""
+        allow = guide.allow()
+        if allow is not None or not guide.thinks:
+            return replace(steer, allow=allow)
+        ends = self._ends if steer.withhold is None else ()
+        return replace(steer, ban=(*guide.ban(), *ends))
 
     def after(self, row: Row, swapped: bool) -> None:
         """The row has a new token; `swapped`: it stands where the end of the thinking was withheld."""
@@ -169,6 +184,11 @@ class Watch:
         if self._due:
             self._due.pop(0)
             row.forced.append(len(row.tokens) - 1)
+        if self._guide is not None and row.tokens[-1] not in self._ends:
+            self._due += self._guide.after(row.tokens[-1])
+            if self._guide.error:
+                row.end("error", self._guide.error)
+                return
         if self._text is not None and row.tokens[-1] not in self._eos:
             at, pieces = self._text.feed(row.tokens[-1], self._stop)
             self._tell(pieces)
@@ -206,10 +226,11 @@ class Watch:
 class _Text:
     """A completion as text while it grows, and its pieces; what may become a stop string is held back."""
 
-    def __init__(self, policy: Policy, opened: str) -> None:
+    def __init__(self, policy: Policy, job: Job) -> None:
         self._detokeniser = Detokeniser(policy.decode)
+        self._plain = job.request.plain
         self._splitter = Splitter(policy.tags)
-        self._splitter.feed(opened)
+        self._splitter.feed(job.opened)
         self.text = ""
         self._shown = 0
 
@@ -221,7 +242,7 @@ class _Text:
         if found:
             return min(found), []
         safe = min((_tail(self.text, stop) for stop in stops), default=len(self.text))
-        pieces = self._splitter.feed(self.text[self._shown : safe])
+        pieces = self._split(self.text[self._shown : safe])
         self._shown = max(safe, self._shown)
         return None, pieces
 
@@ -229,7 +250,12 @@ class _Text:
         if cut is None:
             self.text += self._detokeniser.finish()
             cut = self.text
-        return self._splitter.feed(cut[self._shown :]) + self._splitter.finish()
+        return self._split(cut[self._shown :]) + ([] if self._plain else self._splitter.finish())
+
+    def _split(self, text: str) -> list[Piece]:
+        if self._plain:
+            return [Piece("answer", text)] if text else []
+        return self._splitter.feed(text)
 
 
 def _tail(text: str, stop: str) -> int:

@@ -18,8 +18,10 @@ BLOCK = 256  # vocabulary entries summed as one in the first level of the cumula
 class Rules:
     """How each of B rows is drawn. A filter is None where no row uses it; `temperature_B` 0 is greedy.
 
-    `ban` (rows, ids): none of the ids may be drawn for these rows. `swap` (rows, ids, instead): where a row draws one
-    of the ids, it gets its own `instead`. `force` (rows, id of each): taken whatever the distribution says.
+    `ban` (rows, ids): pairs of a row and an id that it may not draw. `allow` (rows, bits [rows, vocabulary / 32] in
+    int32): these rows draw only ids whose bit is set, which is bit i % 32 of number i // 32. `swap` (rows, ids,
+    instead): where a row draws one of the ids, it gets its own `instead`. `force` (rows, id of each): taken whatever
+    the distribution says.
     `seen_BV` marks the ids that `penalty_B` is for. `top`: so many of the likeliest tokens are told.
     """
 
@@ -33,6 +35,7 @@ class Rules:
     penalty_B: torch.Tensor | None = None
     seen_BV: torch.Tensor | None = None
     ban: tuple[torch.Tensor, torch.Tensor] | None = None
+    allow: tuple[torch.Tensor, torch.Tensor] | None = None
     swap: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
     force: tuple[torch.Tensor, torch.Tensor] | None = None
     top: int = 0
@@ -91,7 +94,7 @@ def draw(logits_BV: torch.Tensor, rules: Rules) -> Drawn:
 
 
 def _allowed(logits_BV: torch.Tensor, rules: Rules) -> torch.Tensor:
-    """The logits after penalties and bans; the caller's tensor stays as it is."""
+    """The logits after penalties, bans and grammars; the caller's tensor stays as it is."""
     if rules.penalty_B is not None and rules.seen_BV is not None:
         penalty_B1 = rules.penalty_B[:, None]
         punished_BV = torch.where(logits_BV > 0, logits_BV / penalty_B1, logits_BV * penalty_B1)
@@ -99,8 +102,18 @@ def _allowed(logits_BV: torch.Tensor, rules: Rules) -> torch.Tensor:
     if rules.ban is not None:
         rows, ids = rules.ban
         logits_BV = logits_BV.clone()
-        logits_BV[rows[:, None], ids] = -torch.inf
+        logits_BV[rows, ids] = -torch.inf
+    if rules.allow is not None:
+        rows, bits_RW = rules.allow
+        logits_BV = logits_BV.clone()
+        logits_BV[rows] = logits_BV[rows].masked_fill(~_unpacked(bits_RW, logits_BV.shape[1]), -torch.inf)
     return logits_BV
+
+
+def _unpacked(bits_RW: torch.Tensor, vocab: int) -> torch.Tensor:
+    """[R, vocabulary] (bool); what has no bit is not set."""
+    bits_RV = (bits_RW[:, :, None] >> torch.arange(32, device=bits_RW.device, dtype=torch.int32) & 1).bool().flatten(1)
+    return torch.nn.functional.pad(bits_RV, (0, vocab - bits_RV.shape[1]))
 
 
 def _probabilities(logits_BV: torch.Tensor, rules: Rules) -> torch.Tensor:

@@ -102,7 +102,7 @@ class Slots:
         costs nothing."""
         sampling = [row.job.request.sampling for row in rows]
         penalty = any(s.repetition_penalty != 1 for s in sampling)
-        ban, swap, force = self._steering(rows)
+        ban, allow, swap, force = self._steering(rows)
         return Rules(
             key_B=self.key[where],
             step_B=self.step[where],
@@ -114,6 +114,7 @@ class Slots:
             penalty_B=self.real[3, where] if penalty else None,
             seen_BV=self.seen[where] if penalty and self.seen is not None else None,
             ban=ban,
+            allow=allow,
             swap=swap,
             force=force,
             top=min(max((s.top_logprobs for s in sampling), default=0), self._policy.vocab_size),
@@ -133,16 +134,28 @@ class Slots:
             for row in penalised:
                 self.seen[row.slot, self.whole(list(row.job.prompt))] = True
 
-    def _steering(self, rows: Sequence[Row]) -> tuple[Any, Any, Any]:
-        """`ban`, `swap` and `force` of the rules."""
+    def _steering(self, rows: Sequence[Row]) -> tuple[Any, Any, Any, Any]:
+        """`ban`, `allow`, `swap` and `force` of the rules."""
         steers = [(at, row.watch.before(row)) for at, row in enumerate(rows) if row.watch and row.ready]
-        ban = [at for at, steer in steers if steer.withhold is not None and steer.instead is None]
+        withholding = [at for at, steer in steers if steer.withhold is not None and steer.instead is None]
         swap = [(at, steer.instead) for at, steer in steers if steer.instead is not None]
         force = [(at, steer.force) for at, steer in steers if steer.force is not None]
+        allow = [(at, steer.allow) for at, steer in steers if steer.allow is not None]
+        pairs = [(at, token) for at, steer in steers for token in steer.ban]
         # What is withheld is a matter of the model, so it is the same for all rows.
         withheld = next((steer.withhold for _, steer in steers if steer.withhold is not None), None)
         return (
-            (self.whole(ban), withheld) if ban else None,
+            self._banned(withholding, withheld, pairs),
+            (self.whole([at for at, _ in allow]), torch.stack([bits for _, bits in allow]).to(self.last.device))
+            if allow
+            else None,
             (self.whole([at for at, _ in swap]), withheld, self.whole([i for _, i in swap])) if swap else None,
             (self.whole([at for at, _ in force]), self.whole([i for _, i in force])) if force else None,
         )
+
+    def _banned(self, rows: list[int], ids: torch.Tensor | None, pairs: list[tuple[int, int]]) -> Any:
+        """Pairs of a row and an id: all of `ids` for these rows, and `pairs`."""
+        found = [(self.whole([at for at, _ in pairs]), self.whole([token for _, token in pairs]))] if pairs else []
+        if rows and ids is not None:
+            found.append((self.whole(rows).repeat_interleave(len(ids)), ids.repeat(len(rows))))
+        return tuple(torch.cat(parts) for parts in zip(*found, strict=True)) if found else None

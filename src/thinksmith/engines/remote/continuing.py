@@ -20,6 +20,7 @@ from thinksmith.engines.remote.names import Endpoint
 from thinksmith.engines.remote.wire.client import Client
 from thinksmith.engines.remote.wire.faults import Garbled, Refused
 from thinksmith.errors import UserError, one_line
+from thinksmith.policy.messages import for_template
 from thinksmith.thinking import is_open
 
 
@@ -81,8 +82,10 @@ class Continuing:
         """The conversation in the model's template, up to where the assistant's turn begins."""
         messages = messages_of(self._endpoint, ask.messages)
         if self._renders == "tokenizer":
-            return await asyncio.to_thread(self._by_tokenizer, messages, ask.think)
+            return await asyncio.to_thread(self._by_tokenizer, messages, ask)
         body: dict[str, Any] = {"model": self._endpoint.model, "messages": messages}
+        if ask.shown:
+            body["tools"] = ask.shown
         if ask.think is not None:
             body["chat_template_kwargs"] = {"enable_thinking": ask.think}
         if self._renders == "apply-template":
@@ -103,7 +106,7 @@ class Continuing:
             raise
         raise Garbled(f"{self._endpoint.base}{path}: the answer has no {field!r}")
 
-    def _by_tokenizer(self, messages: list[dict[str, Any]], think: bool | None) -> str:
+    def _by_tokenizer(self, messages: list[dict[str, Any]], ask: Ask) -> str:
         from transformers import AutoTokenizer
 
         if self._tokenizer is None:
@@ -114,7 +117,11 @@ class Continuing:
                 self._tokenizer = AutoTokenizer.from_pretrained(path(name) if name in EMBEDDED else name)
             except (OSError, ValueError) as error:
                 raise UserError(f"no tokenizer {name!r} for {self._endpoint.name}: {one_line(error)}") from None
-        options = {} if think is None else {"enable_thinking": think}
+        options: dict[str, Any] = {} if ask.think is None else {"enable_thinking": ask.think}
+        template = str(self._tokenizer.chat_template)
+        if ask.shown or any(message.get("tool_calls") or message["role"] == "tool" for message in messages):
+            messages, tools = for_template(ask.messages, ask.shown, template)
+            options |= {} if tools is None else {"tools": tools}
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
 
 

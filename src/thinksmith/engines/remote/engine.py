@@ -19,6 +19,7 @@ from thinksmith.engines.remote.wire.faults import Fault
 from thinksmith.engines.remote.wire.pace import MOST, START
 from thinksmith.engines.remote.wire.retries import Retries
 from thinksmith.errors import UserError
+from thinksmith.policy.tools import check_tools
 from thinksmith.records import Request, Trace
 
 
@@ -72,7 +73,9 @@ class RemoteEngine:
 
     async def sample(self, request: Request) -> list[Trace]:
         """The request's n traces, in order. Raises Fault, UserError."""
-        tasks = [asyncio.ensure_future(self._trace(request, index)) for index in range(request.n)]
+        check_tools(request.tools, request.tool_choice)
+        numbers = range(request.first, request.first + request.n)
+        tasks = [asyncio.ensure_future(self._trace(request, index)) for index in numbers]
         try:
             return list(await asyncio.gather(*tasks))
         except BaseException:
@@ -92,7 +95,8 @@ class RemoteEngine:
         """Deltas of one completion. Raises Fault, UserError."""
         if request.n != 1:
             raise UserError("a stream is of one completion: ask with n=1")
-        async with aclosing(self._deltas(request, 0)) as deltas:
+        check_tools(request.tools, request.tool_choice)
+        async with aclosing(self._deltas(request, request.first)) as deltas:
             async for delta in deltas:
                 yield delta
 

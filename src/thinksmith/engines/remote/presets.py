@@ -47,6 +47,10 @@ class Preset:
     renders: Renders = ""
     samplers: frozenset[str] = EVERYTHING
     most_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    schemas: bool = True
+    """Does it take a JSON schema for the answer?"""
+    chooses: bool = True
+    """Can it be told that a tool must be called?"""
     returns: str = "reasoning_content"
     """The field of a message in which earlier thinking is sent back; "" where only tags in the content carry it."""
 
@@ -63,6 +67,7 @@ PRESETS = {
             switch="think",
             continues="thinking",
             samplers=EVERYTHING - {"stop_ids"},
+            chooses=False,
             returns="thinking",
         ),
         Preset(
@@ -128,6 +133,7 @@ PRESETS = {
             history="tool_loop",
             switch="thinking_type",
             samplers=frozenset({"top_p", "stop", "logprobs"}),
+            schemas=False,
         ),
         Preset(
             "openrouter",

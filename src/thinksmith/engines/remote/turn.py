@@ -45,6 +45,7 @@ class Turn:
         self._breaks = self._waits = 0
         self._ask = self._first_ask(request)
         self._forcing = self._forces()
+        self._check_law(request)
 
     def _first_ask(self, request: Request) -> Ask:
         endpoint, sampling = self._endpoint, self._sampling
@@ -60,6 +61,9 @@ class Turn:
             budget=budget if endpoint.preset.budget else None,
             think=think,
             streamed=endpoint.streamed,
+            tools=request.tools,
+            tool_choice=request.tool_choice,
+            schema=request.schema,
         )
 
     def _forces(self) -> bool:
@@ -72,6 +76,19 @@ class Turn:
         if self._ask.raw or not continuing.answers:
             raise UserError(cannot(self._endpoint, "bound the thinking (max_thinking_tokens)"))
         return True
+
+    def _check_law(self, request: Request) -> None:
+        """A server holds a whole answer to a schema, or to be a call; not one that begins in the middle of a turn."""
+        compulsory = request.tool_choice not in ("auto", "none")
+        if compulsory and not self._endpoint.preset.chooses:
+            raise UserError(f"{self._endpoint.kind} cannot be told that a tool must be called: leave tool_choice auto")
+        if not compulsory and request.schema is None:
+            return
+        if self._ask.raw or request.prefill or self._forcing or self._sampling.min_thinking_tokens:
+            what = "go on with a turn by a schema, or with a call that must be made"
+            raise UserError(
+                f"{self._endpoint.kind} at {self._endpoint.base} cannot {what}: leave out the prefill and the budget"
+            )
 
     async def deltas(self) -> AsyncGenerator[Delta]:
         """The pieces as they come; the trace is the engine's to make. Raises Fault, UserError."""
@@ -151,7 +168,8 @@ class Turn:
         draft = self.draft
         kept = draft.text, draft.thinking_tokens, draft.answer_tokens
         draft.add(replace(said, counted="estimate"))
-        if not said.completion or not self._continuing.sure(draft):
+        lawful = self._ask.tools or self._ask.schema is not None  # calls come whole, and so do answers by a schema
+        if not said.completion or lawful or not self._continuing.sure(draft):
             draft.text, draft.thinking_tokens, draft.answer_tokens = kept
             draft.lose(said)
             if not draft.text:

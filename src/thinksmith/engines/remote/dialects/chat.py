@@ -5,6 +5,7 @@ tags.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from thinksmith.engines.remote.dialects.piece import (
     error_of,
     items,
     logprobs_of,
+    response_format,
     table,
     text_of,
     whole,
@@ -43,7 +45,21 @@ def call(ask: Ask) -> Call:
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     body[preset.most_tokens] = ask.max_tokens
     settings, notes = sampling_fields(ask)
-    return Call(f"{preset.path}/chat/completions", body | settings | switches(ask), framing(ask), notes)
+    body |= settings | tool_fields(ask) | switches(ask)
+    return Call(f"{preset.path}/chat/completions", body, framing(ask), notes)
+
+
+def tool_fields(ask: Ask) -> dict[str, Any]:
+    """Tools, which of them must be called, and the answer's schema."""
+    body: dict[str, Any] = {}
+    if shown := ask.shown:
+        body["tools"] = shown
+        body["tool_choice"] = ask.tool_choice
+        if ask.chosen:
+            body["tool_choice"] = {"type": "function", "function": {"name": ask.chosen}}
+    if (form := response_format(ask)) is not None:
+        body["response_format"] = form
+    return body
 
 
 def framing(ask: Ask) -> Any:
@@ -134,7 +150,8 @@ class ChatReader:
             function = table(each.get("function"))
             kept["id"] = kept["id"] or text_of(each.get("id"))
             kept["name"] = kept["name"] or text_of(function.get("name"))
-            kept["arguments"] += text_of(function.get("arguments"))
+            arguments = function.get("arguments")
+            kept["arguments"] += json.dumps(arguments) if isinstance(arguments, dict) else text_of(arguments)
 
     def finish(self) -> Said:
         usage, details = self._usage, table(self._usage.get("completion_tokens_details"))

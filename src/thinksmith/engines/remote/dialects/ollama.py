@@ -56,6 +56,10 @@ def call(ask: Ask) -> Call:
     }
     if sampling.top_logprobs:
         body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
+    if shown := ask.shown:
+        body["tools"] = shown
+    if ask.schema is not None:
+        body["format"] = dict(ask.schema) or "json"
     notes = ("ollama takes no stop_ids: they were left out",) if sampling.stop_ids else ()
     return Call("/api/chat", body | switches(ask), "ndjson" if ask.streamed else "json", notes)
 

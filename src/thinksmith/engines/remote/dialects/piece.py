@@ -5,14 +5,18 @@ Ask, Call, Said; and the text of one turn as it comes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from thinksmith.engines.remote.names import Endpoint
 from thinksmith.engines.remote.wire.events import Framing
 from thinksmith.engines.remote.wire.faults import told
-from thinksmith.records import Finish, Message, Sampling, ThinkingStatus
+from thinksmith.errors import UserError
+from thinksmith.policy.tools import hermes, name_of
+from thinksmith.records import Finish, Message, Sampling, ThinkingStatus, ToolCall
 from thinksmith.thinking import REPLACEMENT, Part, Piece, Splitter, Tags, split
 
 CHARACTERS_A_TOKEN = 3.5
@@ -24,7 +28,8 @@ class Ask:
     """One completion to ask for: of a chat's `messages`, or of a `prompt` (text or token ids) as it stands.
 
     `continued` is the assistant's turn so far, tags included, where it is to be gone on with. `budget` bounds the
-    thinking by the server's own means. `think`: None leaves it to the model.
+    thinking by the server's own means. `think`: None leaves it to the model. `tools`, `tool_choice` and `schema` are
+    the request's.
     """
 
     endpoint: Endpoint
@@ -36,6 +41,21 @@ class Ask:
     budget: int | None = None
     think: bool | None = None
     streamed: bool = True
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: str = "auto"
+    schema: Mapping[str, Any] | None = None
+
+    @property
+    def shown(self) -> list[dict[str, Any]]:
+        """The tools that the model is told of; each is a function, as OpenAI writes it."""
+        if self.tool_choice == "none":
+            return []
+        return [{"type": "function", "function": dict(tool["function"])} for tool in self.tools]
+
+    @property
+    def chosen(self) -> str:
+        """The name of the tool that must be called, if one is named."""
+        return next((name_of(tool) for tool in self.tools if name_of(tool) == self.tool_choice), "")
 
     @property
     def raw(self) -> bool:
@@ -207,8 +227,13 @@ class Turn:
         cached_tokens: int = 0,
         logprobs: tuple[float, ...] | None = None,
     ) -> Said:
-        """All of it. `total` are the tokens of thinking and answer, `reasoning` those of the thinking, if told."""
+        """All of it. `total` are the tokens of thinking and answer, `reasoning` those of the thinking, if told. Calls
+        of tools that came in a field of their own stand in the text as Hermes writes them: one parser reads all.
+        """
+        calls = written(tool_calls) if ended else ""
+        begun = self.say(("\n" if self._splitter.answer.strip() else "") + calls) if calls else []
         rest, text = self.finish(bool(tool_calls))
+        rest = begun + rest
         parts = self._splitter if not self._late else split(self._before + text, self._tags, self._opened)
         if self.recast:  # what was counted as answer
             self._characters |= {"thinking": len(parts.thinking), "answer": len(parts.answer)}
@@ -243,6 +268,33 @@ class Turn:
         """Servers mostly send a token a piece, or several at once: so at least as many as pieces."""
         characters = self._characters[part]
         return max(self.pieces[part], round(characters / CHARACTERS_A_TOKEN + 0.5)) if characters else 0
+
+
+def written(calls: Sequence[Mapping[str, Any]]) -> str:
+    """Calls that a server told, as text; arguments that are no JSON object stay what they are."""
+    texts = []
+    for call in calls:
+        name, arguments = text_of(call.get("name")), call.get("arguments")
+        if isinstance(arguments, str):
+            with suppress(ValueError, RecursionError):
+                arguments = json.loads(arguments) if arguments.strip() else {}
+        if name:
+            said = ToolCall(name=name, arguments=arguments or {})  # type: ignore[typeddict-item]  # or what it was
+            if identity := text_of(call.get("id")):
+                said["id"] = identity
+            texts.append(hermes([said], tagless=True))
+    return "\n".join(texts)
+
+
+def response_format(ask: Ask) -> dict[str, Any] | None:
+    """OpenAI's field for the answer's schema. Raises UserError where the server takes none."""
+    if ask.schema is None:
+        return None
+    if not ask.schema:
+        return {"type": "json_object"}
+    if not ask.endpoint.preset.schemas:
+        raise UserError(f"{ask.endpoint.kind} takes no JSON schema: ask for any JSON object, or use another server")
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(ask.schema), "strict": True}}
 
 
 FINISHES: dict[str, Finish] = {

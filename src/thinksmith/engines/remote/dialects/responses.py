@@ -10,7 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from thinksmith.engines.remote.dialects.history import messages_of
-from thinksmith.engines.remote.dialects.piece import FINISHES, Ask, Call, Said, Turn, items, table, text_of, whole
+from thinksmith.engines.remote.dialects.piece import (
+    FINISHES,
+    Ask,
+    Call,
+    Said,
+    Turn,
+    items,
+    response_format,
+    table,
+    text_of,
+    whole,
+)
 from thinksmith.engines.remote.dialects.switches import switches
 from thinksmith.engines.remote.wire.faults import Failed, told
 from thinksmith.thinking import Piece, Tags
@@ -22,7 +33,8 @@ _END = ("response.completed", "response.incomplete", "response.failed")
 
 def call(ask: Ask) -> Call:
     """POST …/responses. Nothing is stored at the provider's."""
-    body: dict[str, Any] = {"model": ask.endpoint.model, "input": messages_of(ask.endpoint, ask.messages)}
+    messages = messages_of(ask.endpoint, ask.messages)
+    body: dict[str, Any] = {"model": ask.endpoint.model, "input": [item for m in messages for item in _items(m)]}
     body |= {"stream": ask.streamed, "max_output_tokens": ask.max_tokens, "store": False}
     effort = switches(ask).get("reasoning_effort")
     thinks = ask.endpoint.model.startswith(_REASONING)
@@ -35,7 +47,33 @@ def call(ask: Ask) -> Call:
         notes.append(f"{ask.endpoint.model} takes no temperature: it was left out")
     left_out = [name for name in ("top_k", "min_p", "stop", "stop_ids", "top_logprobs") if getattr(ask.sampling, name)]
     notes += [f"{ask.endpoint.kind} takes no {name}: it was left out" for name in left_out]
+    body |= _tool_fields(ask)
     return Call(f"{ask.endpoint.preset.path}/responses", body, "sse" if ask.streamed else "json", tuple(notes))
+
+
+def _items(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The items of the input that a message is: calls, and what came of them, are items of their own."""
+    if message.get("role") == "tool":
+        call_id = message.get("tool_call_id", "")
+        return [{"type": "function_call_output", "call_id": call_id, "output": message.get("content", "")}]
+    calls = [
+        {"type": "function_call", "call_id": call["id"], **call["function"]}
+        for call in message.get("tool_calls") or ()
+        if "function" in call
+    ]
+    said = {key: value for key, value in message.items() if key != "tool_calls"}
+    return calls if calls and not message.get("content") else [said, *calls]
+
+
+def _tool_fields(ask: Ask) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    if shown := ask.shown:
+        usual = {"parameters": {"type": "object", "properties": {}}, "strict": False}
+        body["tools"] = [{"type": "function", **usual, **tool["function"]} for tool in shown]
+        body["tool_choice"] = {"type": "function", "name": ask.chosen} if ask.chosen else ask.tool_choice
+    if (form := response_format(ask)) is not None:
+        body["text"] = {"format": {"type": form["type"], **form.get("json_schema", {})}}
+    return body
 
 
 class ResponsesReader:
