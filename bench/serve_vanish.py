@@ -4,7 +4,7 @@ For two minutes each asks one of 64 problems (greedy, streamed) after another. O
 get, thinking and answer, what the same request gave when it was alone. The others hang up: with the request half sent,
 before the first byte, or somewhere in the stream. Then: has every place in the engine come back (/metrics), does a lone
 request still get its answer, and has the server grown? Memory is compared once everybody has left with what it was
-after a first round of the same, of a fifth of the time, which fills caches.
+after a first round of the same, half as long and ten seconds at least, which fills caches.
 
     python bench/serve_vanish.py [--quick]
 """
@@ -143,7 +143,7 @@ async def measure(server: Running, problems: int, seconds: float) -> dict[str, o
     asked = bodies(problems)
     truth = await alone(server.port, asked)
     print(f"{problems} answers alone; now {CLIENTS} clients", flush=True)
-    await crowd(server.port, asked, truth, seconds / 5, seed=1)
+    await crowd(server.port, asked, truth, max(10, seconds / 2), seed=1)
     await held(server.port)
     before = server.resident_mb()
     became = await crowd(server.port, asked, truth, seconds, seed=2)

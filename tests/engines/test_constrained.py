@@ -165,6 +165,18 @@ def test_any_object_and_what_is_cut_says_length():
     assert cut.answer
 
 
+def test_a_name_that_reads_like_a_special_token_is_spelled(engines):
+    schema = {
+        "type": "object",
+        "properties": {"</think>": {"type": "boolean"}},
+        "required": ["</think>"],
+        "additionalProperties": False,
+    }
+    for trace in engines["Qwen2"].sample_all([ask(1, n=2, schema=schema, max_tokens=60)])[0]:
+        assert trace.finish == "stop"
+        is_whole(trace, schema)
+
+
 # --- against a plain reference
 
 

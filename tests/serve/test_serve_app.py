@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -10,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Scripted, Serving, serving, until  # type: ignore[import-not-found]
+from serve_parts import Scripted, Serving, serving, until  # type: ignore[import-not-found]
 
 QUESTION = [{"role": "user", "content": "What is 12 * 13?"}]
 
@@ -262,10 +263,8 @@ def test_headers_are_bounded_in_size_and_time(scripted_server: Serving, monkeypa
     monkeypatch.setattr("thinksmith.serve.connection.HEADER_SECONDS", 0.3)
     with scripted_server.connect() as client:
         client.sendall(b"GET /health HTTP/1.1\r\nHost: loc")
-        try:
+        with contextlib.suppress(ConnectionResetError):
             assert client.recv(200) == b""
-        except ConnectionResetError:
-            pass
 
 
 def test_one_after_the_other_on_one_connection(scripted: Scripted, scripted_server: Serving) -> None:
@@ -386,3 +385,20 @@ def test_the_log_has_numbers_and_no_words(scripted: Scripted) -> None:
     assert len(lines) == 4
     assert "200 scripted" in lines[0]
     assert not any(word in line for line in lines for word in ("QUESTION", "THOUGHT", "ANSWERED"))
+
+
+def test_a_store_that_fails_costs_no_answer(scripted: Scripted, own_store: Any) -> None:
+    from thinksmith.serve.app import create_app
+    from thinksmith.serve.models import Base, Shelf
+    from thinksmith.serve.saving import Saver
+    from thinksmith.store.store import Store
+
+    store, failures = Store.open(), list[str]()
+    with store.reading() as connection:
+        connection.exec_driver_sql("CREATE TRIGGER full BEFORE INSERT ON attempts BEGIN SELECT RAISE(FAIL, 'full'); END")
+        connection.commit()
+    shelf = Shelf([Base.of("scripted", scripted, places=4, queue=4)])
+    with serving(create_app(shelf, saver=Saver(store, failures.append))) as server:
+        assert _post(server).json()["choices"][0]["message"]["content"] == "yes"
+        until(lambda: bool(failures))
+        assert "thinksmith_unsaved_total 1" in httpx.get(f"{server.url}/metrics").text

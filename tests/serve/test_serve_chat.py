@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -147,7 +148,7 @@ def test_a_call_is_told_as_a_call_however_it_is_cut(cuts: list[int]) -> None:
     assert (call["function"]["name"], call["function"]["arguments"]) == ("add", '{"a": 1}')
     stream = CHAT.stream(asked, ABOUT, STAMP)
     frames, borders = stream.begin(), sorted({0, len(answer), *(cut for cut in cuts if cut < len(answer))})
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         frames += stream.feed(Piece(0, "answer", answer[start:end]))
     frames += stream.feed(done)
     deltas = [each["delta"] for frame in frames for each in frame["choices"]]

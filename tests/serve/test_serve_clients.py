@@ -452,21 +452,46 @@ def _lm_eval(folder: Path, kind: str, metric: str, more: str, questions: list[di
     return found["results"]["own_sums"][f"{metric},none"]
 
 
+def _asked(a: int, b: int) -> str:
+    """The question as the template of `tiny` has it, thinking opened."""
+    from transformers import AutoTokenizer
+
+    from thinksmith.models import path
+
+    talk = [{"role": "user", "content": f"What is {a} + {b}?"}]
+    tokenizer = AutoTokenizer.from_pretrained(str(path("tiny")))
+    return str(tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True))
+
+
+def _tokenizer(folder: Path) -> str:
+    """The tokenizer of `tiny` under the class that reads tokenizer.json as it stands: by the name of its architecture,
+    transformers 5 cuts texts by other rules."""
+    from thinksmith.models import path
+
+    folder.mkdir()
+    (folder / "tokenizer.json").write_bytes((path("tiny") / "tokenizer.json").read_bytes())
+    config = json.loads((path("tiny") / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": "PreTrainedTokenizerFast"}))
+    return str(folder)
+
+
 @needs("lm_eval")
 def test_lm_eval_local_completions(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Multiple choice by log-likelihood: the right sum is likelier than two wrong ones."""
-    from thinksmith.models import path
-
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     sums = [(3, 4), (2, 5), (6, 2), (8, 1)]
     questions = [
-        {"question": f"{a} + {b}", "choices": [f" = {c}" for c in (a + b, a + b + 1, a + b - 2)], "target": 0}
+        {
+            "question": f"{_asked(a, b)}{a} + {b}: {a} + {b}",
+            "choices": [f" = {c}" for c in (a + b, a + b + 1, a + b - 2)],
+        }
         for a, b in sums
     ]
+    questions = [each | {"target": 0} for each in questions]
     args = {
         "model": "tiny",
         "base_url": f"{server}/v1/completions",
-        "tokenizer": str(path("tiny")),
+        "tokenizer": _tokenizer(tmp_path / "tokenizer"),
         "tokenizer_backend": "huggingface",
         "num_concurrent": 2,
         "max_retries": 1,

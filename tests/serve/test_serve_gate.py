@@ -49,7 +49,7 @@ def test_places_are_never_oversold_and_all_come_back(
                     await asyncio.sleep(0)
             assert 0 <= gate.running <= places
             assert gate.waiting <= queue
-        for task, end in tasks:
+        for _, end in tasks:
             end.set()
         await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
         assert (gate.running, gate.waiting) == (0, 0)

@@ -16,7 +16,7 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help="Models, or strategies over them such as tiny:vote@8. [default: as thinksmith models says]",
+            help="Models, or strategies over them: tiny:vote@8. [default: as thinksmith models says]",
         ),
     ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond loopback needs a token.")] = (
@@ -29,16 +29,12 @@ def serve(
     public: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="URL", help="Another address of the server, https://chat.example.org; may be given again."
+            metavar="URL", help="Another address of it, such as https://chat.example.org; may be given again."
         ),
     ] = None,
     at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Completions that a model makes at one time.")] = 256,
-    queue: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Requests that may wait for a model; past it: 429.")
-    ] = 256,
-    grace: Annotated[
-        float, typer.Option(min=0, metavar="S", help="Seconds that running requests get at the end.")
-    ] = 120,
+    queue: Annotated[int, typer.Option(min=0, metavar="N", help="Requests that may wait; past it: 429.")] = 256,
+    grace: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds for what runs at the end.")] = 120,
     max_body: Annotated[int, typer.Option(min=1, metavar="KIB", help="Longest body of a request.")] = 4096,
     max_n: Annotated[int, typer.Option(min=1, metavar="N", help="Most completions of a request.")] = 128,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda; of models in this process.")] = "",

@@ -164,6 +164,7 @@ class App:
     async def _metrics(self, _: Request) -> Response:
         from starlette.responses import Response
 
+        self.metrics.unsaved = self._saver.failed if self._saver else 0
         text = self.metrics.text((name, base.gate) for name, base in self.shelf.bases.items())
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -21,16 +21,16 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 class Asked:
     """One request for `n` completions of `messages` (a chat) or of `text` or `token_ids` (raw, as they stand).
 
-    `model` is what the client called it. `sampling` holds what the client set of `records.Sampling`, by field name; what
-    it did not set is the model's own. `max_tokens` None: as many as the context has room for. `think`: False asks for
-    an answer without thinking, True and None leave it to the model; `effort` and `max_thinking_tokens` bound it, and
-    the lower of them holds.
+    `model` is what the client called it. `sampling` holds what the client set of `records.Sampling`, by field name;
+    what it did not set is the model's own. `max_tokens` None: as many as the context has room for. `think`: False asks
+    for an answer without thinking, True and None leave it to the model; `effort` and `max_thinking_tokens` bound it,
+    and the lower of them holds.
 
     `prefill` begins the assistant's turn. `continues`: the last message is the assistant's, and is gone on with.
     `tools` are descriptions of functions as OpenAI writes them (`{"type": "function", "function": {...}}`);
     `tool_choice` is auto, none, required, or the name of the one that must be called. `schema` is a JSON schema that
-    the answer fulfils; {} asks for any JSON object. `echo`: the log-probabilities of a raw prompt's own tokens are wanted.
-    `traces`: the client wants what a strategy looked at, too. `notes` are the dialect's own, for its answer.
+    the answer fulfils; {} asks for any JSON object. `traces`: the client wants what a strategy looked at, too. `notes`
+    are the dialect's own, for its answer.
     """
 
     model: str
@@ -50,7 +50,6 @@ class Asked:
     tool_choice: str = "auto"
     schema: Mapping[str, Any] | None = None
     logprobs: bool = False
-    echo: bool = False
     traces: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -62,7 +61,6 @@ class Piece:
     `reset` takes back all that came of this completion. `progress` is a strategy's word of what it does, one line with
     its line break; dialects show it as thinking, but it is no part of the trace's. `outcome` is there where a strategy
     answered; `tokens` (with `done`) are all that were sampled for this completion, those of other traces included.
-    `prompt_logprobs` are there where `Asked.echo` wanted them, as the engine tells them.
     """
 
     index: int
@@ -71,7 +69,6 @@ class Piece:
     trace: Trace | None = None
     outcome: Outcome | None = None
     tokens: int = 0
-    prompt_logprobs: Any = None
 
 
 class Refusal(Exception):

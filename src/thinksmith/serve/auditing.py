@@ -20,16 +20,20 @@ WAITING = 8  # audits that may wait; one runs at a time, since each takes time f
 
 
 def read(body: dict[str, Any]) -> Trace:
-    """The trace of a body `{"thinking", "answer", "thinking_tokens", "answer_tokens"}`; all but one of the texts may be
+    """The trace of a body `{"thinking", "answer", "thinking_tokens", "answer_tokens"}`; one of the texts may be
     missing. Raises Refusal."""
     fields = Fields(body)
-    texts = {name: fields.text(name) or "" for name in ("thinking", "answer")}
-    counts = {name: fields.whole(name, 0, 2**31) or 0 for name in ("thinking_tokens", "answer_tokens")}
-    if not any(text.strip() for text in texts.values()):
+    thinking, answer = fields.text("thinking") or "", fields.text("answer") or ""
+    if not (thinking.strip() or answer.strip()):
         raise Refusal("there is no text to audit: send thinking, answer or both", field="thinking")
-    if sum(map(len, texts.values())) > LONGEST:
+    if len(thinking) + len(answer) > LONGEST:
         raise Refusal(f"at most {LONGEST:,} characters can be audited", status=413, field="thinking")
-    return Trace(**texts, **counts)
+    return Trace(
+        thinking,
+        answer,
+        thinking_tokens=fields.whole("thinking_tokens", 0, 2**31) or 0,
+        answer_tokens=fields.whole("answer_tokens", 0, 2**31) or 0,
+    )
 
 
 class Auditing:

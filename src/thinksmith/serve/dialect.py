@@ -21,11 +21,11 @@ Framing = Literal["data", "named", "lines"]
 class About:
     """A served model, as far as an answer or a listing tells of it.
 
-    `name` is what clients call it, `model` the engine's name, `strategy` the canonical spec of the strategy on top of it
-    ("" for none) over the served model `base`. `created` is unix time: when it was opened. `context_length` and `parameters` are 0 where nobody says,
-    `size` is bytes of the weights in memory, `digest` the hash of the weights. `decode` turns token ids into text (None:
-    the engine cannot), and `tags` are those of its thinking. `strategies` are those that a client may name behind this
-    name, with what each does.
+    `name` is what clients call it, `model` the engine's name, `strategy` the canonical spec of the strategy ("" for
+    none) over the served model `base`. `created` is unix time: when it was opened. `context_length` and `parameters`
+    are 0 where nobody says, `size` is bytes of the weights in memory, `digest` the hash of the weights. `decode` turns
+    token ids into text (None: the engine cannot), and `tags` are those of its thinking. `strategies` are those that a
+    client may name behind this name, with what each does.
     """
 
     name: str
@@ -79,9 +79,9 @@ class Stream(Protocol):
 class Dialect:
     """One way of asking: its `name` (in metrics), and what reads and writes it.
 
-    `whole` gets the `done` pieces in the order of their index. `framing`: `data` is server-sent events, `named` the same
-    with the frame's `type` as the event's name, `lines` one JSON object a line. `last` ends a stream that did not break.
-    `error` is a refusal's body. `early`, where it is there, gives what is answered at once, without the model.
+    `whole` gets the `done` pieces in the order of their index. `framing`: `data` is server-sent events, `named` the
+    same with the frame's `type` as the event's name, `lines` one JSON object a line. `last` ends a stream that did not
+    break. `error` is a refusal's body. `early`, where it is there, gives what is answered at once, without the model.
     """
 
     name: str

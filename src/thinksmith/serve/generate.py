@@ -11,11 +11,12 @@ from concurrent.futures import CancelledError as EngineCancelled
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from hashlib import sha256
+from typing import Literal
 
 from thinksmith.engines.contract import Delta, Encodes, Engine, EngineInfo, Reads
 from thinksmith.engines.remote.wire.faults import Busy, Fault
 from thinksmith.errors import UserError, one_line
-from thinksmith.records import Problem, Request, Trace
+from thinksmith.records import Message, Problem, Request, Trace
 from thinksmith.serve.asked import Asked, Piece, Refusal
 from thinksmith.serve.models import Base, Served
 from thinksmith.serve.requests import request_of
@@ -173,7 +174,7 @@ async def _by_strategy(served: Served, asked: Asked, index: int, keep: Keep | No
     assert served.strategy is not None
     found: asyncio.Queue[Piece | None] = asyncio.Queue()
     request = replace(request_of(served.base, asked), n=1)
-    problem = problem_of(request)
+    problem = problem_of(request.messages)
     live = served.strategy.name in ("single", "budget") and not served.strategy.options.get("waits")
     engine = _Telling(served.base.engine, problem, request, index, found.put_nowait, live)
     run = served.strategy.make(request.sampling, index, served.opener)
@@ -207,16 +208,15 @@ def _rest(done: Piece, said: dict[str, str]) -> list[Piece]:
     if not all(texts[part].startswith(said[part]) for part in said):
         pieces.append(Piece(done.index, "reset"))
         said = {"thinking": "", "answer": ""}
-    for part in ("thinking", "answer"):
-        if rest := texts[part][len(said[part]) :]:
-            pieces.append(Piece(done.index, "thinking" if part == "thinking" else "answer", rest))
-    return [*pieces, done]
+    parts: tuple[Literal["thinking", "answer"], ...] = ("thinking", "answer")
+    rest = (Piece(done.index, part, texts[part][len(said[part]) :]) for part in parts)
+    return [*pieces, *(piece for piece in rest if piece.text), done]
 
 
-def problem_of(request: Request) -> Problem:
+def problem_of(messages: Sequence[Message]) -> Problem:
     """A question as a problem: its id tells the conversation, so the same one has the same draws under a seed."""
-    text = "\n".join(f"{message['role']}: {message['content']}" for message in request.messages)
-    return Problem(f"serve/{sha256(text.encode(errors='replace')).hexdigest()[:12]}", request.messages, kind=KIND)
+    text = "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+    return Problem(f"serve/{sha256(text.encode(errors='replace')).hexdigest()[:12]}", tuple(messages), kind=KIND)
 
 
 class _Telling:

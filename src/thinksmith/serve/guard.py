@@ -1,8 +1,8 @@
 """Who may ask: the token, the Host and the Origin of every request, before anything else looks at it.
 
-A page anywhere in the user's browser can send requests to a server on loopback. Such a request has the page's Origin, so
-foreign origins are refused. By DNS rebinding a page has its own name lead to 127.0.0.1; then the Host is that name, so
-names that are not ours are refused. Addresses pass as hosts: no name, nothing to rebind.
+A page anywhere in the user's browser can send requests to a server on loopback. Such a request has the page's Origin,
+so foreign origins are refused. By DNS rebinding a page has its own name lead to 127.0.0.1; then the Host is that name,
+so names that are not ours are refused. Addresses pass as hosts: no name, nothing to rebind.
 """
 
 from __future__ import annotations

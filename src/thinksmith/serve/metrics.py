@@ -1,7 +1,7 @@
 """Counts of what is served, in Prometheus's text format (version 0.0.4), and the access log.
 
-Neither knows a prompt, a thought or an answer: a request is its route, its status, its model and its numbers. Models are
-counted by what the operator named, so no client can make new series.
+Neither knows a prompt, a thought or an answer: a request is its route, its status, its model and its numbers. Models
+are counted by what the operator named, so no client can make new series.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from thinksmith.serve.gate import Gate
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_GAUGES = (
+    ("thinksmith_running", "Completions that hold a place now"),
+    ("thinksmith_waiting", "Requests in the queue now"),
+    ("thinksmith_places", "Completions that may run at one time"),
+)
 LEFT = 499  # the status of a request whose client left, as nginx writes it
 
 
@@ -88,17 +93,11 @@ class Metrics:
             "Completions that came to their end",
             [((("model", model),), count) for model, count in sorted(self.completions.items())],
         )
-        gates = list(gates)
-        for name, about, number in (
-            ("running", "Completions that hold a place now", lambda gate: gate.running),
-            ("waiting", "Requests in the queue now", lambda gate: gate.waiting),
-            ("places", "Completions that may run at one time", lambda gate: gate.places),
-        ):
-            _write(lines, f"thinksmith_{name}", "gauge", about, [((("model", m),), number(gate)) for m, gate in gates])
+        now = [(name, (gate.running, gate.waiting, gate.places)) for name, gate in gates]
+        for at, (name, about) in enumerate(_GAUGES):
+            _write(lines, name, "gauge", about, [((("model", model),), numbers[at]) for model, numbers in now])
         _write(lines, "thinksmith_open_requests", "gauge", "Requests that are being served now", [((), self.at_work)])
-        _write(
-            lines, "thinksmith_unsaved_total", "counter", "Attempts that --save could not store", [((), self.unsaved)]
-        )
+        _write(lines, "thinksmith_unsaved_total", "counter", "Attempts that could not be kept", [((), self.unsaved)])
         for name, about, found in (
             ("thinksmith_request_seconds", "Seconds from a request's first byte to its answer's last", self.durations),
             ("thinksmith_first_piece_seconds", "Seconds until the first piece of an answer was there", self.firsts),

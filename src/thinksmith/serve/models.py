@@ -1,7 +1,8 @@
 """What is served, by the names that clients call it: models, and strategies over them.
 
-`MODEL:STRATEGY` (`tiny:vote@8`) is the strategy over the served model MODEL. The operator may name any strategy; clients
-those of `ours`: built-in ones whose options name no file, import path or other model, and that need no gold answer.
+`MODEL:STRATEGY` (`tiny:vote@8`) is the strategy over the served model MODEL. The operator may name any strategy;
+clients those of `ours`: built-in ones whose options name no file, import path or other model, and that need no gold
+answer.
 """
 
 from __future__ import annotations
@@ -200,7 +201,6 @@ def _embedded() -> Sequence[str]:
 
 
 def _about(name: str, engine: Engine, info: EngineInfo) -> About:
-    reads = isinstance(engine, Reads)
     policy = getattr(engine, "policy", None)
     facts: dict[str, Any] = {}
     if policy is not None:
@@ -218,8 +218,8 @@ def _about(name: str, engine: Engine, info: EngineInfo) -> About:
         context_length=info.context_length,
         digest=info.weights_hash,
         logprobs=info.logprobs,
-        tags=engine.tags if reads else None,
-        decode=engine.decode if reads else None,
+        tags=engine.tags if isinstance(engine, Reads) else None,
+        decode=engine.decode if isinstance(engine, Reads) else None,
         strategies=tuple((spec, STRATEGIES[strategy(spec).name].about) for spec in SHOWN if _works(spec, info)),
         **facts,
     )

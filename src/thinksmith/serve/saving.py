@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from hashlib import sha256
 
 from thinksmith.errors import one_line
 from thinksmith.records import Attempt, Problem, Trace, Verdict
 from thinksmith.serve.asked import Asked
 from thinksmith.serve.generate import problem_of
 from thinksmith.serve.models import Base, Served
-from thinksmith.serve.requests import request_of
 from thinksmith.store.keeper import Keeper
 from thinksmith.store.store import Store
 from thinksmith.strategies.contract import Outcome
@@ -31,11 +31,13 @@ class Saver:
         self._keepers: dict[str, tuple[str, Keeper]] = {}
         self._made: dict[str, int] = {}
         self._writing: set[asyncio.Task[None]] = set()
+        self._opening = asyncio.Lock()
+        self.failed = 0  # attempts
 
     def keep(self, asked: Asked, served: Served, index: int, trace: Trace, outcome: Outcome | None) -> None:
         """Remember the trace; it is written soon. Called in the event loop."""
         if len(self._writing) >= MOST_WAITING:
-            self._on_failure("the store is too slow: attempts are left out")
+            self._fail("the store is too slow: attempts are left out")
             return
         number = self._made.get(served.base.name, 0)
         self._made[served.base.name] = number + 1
@@ -57,23 +59,23 @@ class Saver:
 
     async def _write(self, base: Base, attempt: Attempt) -> None:
         try:
-            if base.name not in self._keepers:
-                info = base.info
-                run = self._store.start_run("serve", base.name, info.name, info.weights_hash)
-                self._keepers[base.name] = run, Keeper(self._store, run)
+            async with self._opening:
+                if base.name not in self._keepers:
+                    info = base.info
+                    given = ("serve", base.name, info.name, info.weights_hash)
+                    run = await asyncio.to_thread(self._store.start_run, *given)
+                    self._keepers[base.name] = run, Keeper(self._store, run)
             await self._keepers[base.name][1].keep([attempt])
         except Exception as error:  # a full disk, a lock: the answer is the client's all the same
-            self._on_failure(one_line(error))
+            self._fail(one_line(error))
+
+    def _fail(self, why: str) -> None:
+        self.failed += 1
+        self._on_failure(why)
 
 
 def _problem(base: Base, asked: Asked) -> Problem:
     if asked.messages:
-        return problem_of(request_of(base, asked))
-    return problem_of_text(asked.text or (base.about.decode(asked.token_ids) if base.about.decode else ""))
-
-
-def problem_of_text(text: str) -> Problem:
-    """A raw prompt as a problem."""
-    from hashlib import sha256
-
+        return problem_of(asked.messages[:-1] if asked.continues else asked.messages)
+    text = asked.text or (base.about.decode(asked.token_ids) if base.about.decode else "")
     return Problem(f"serve/{sha256(text.encode(errors='replace')).hexdigest()[:12]}", text)

@@ -45,8 +45,11 @@ def token_of(file: str, environment: Mapping[str, str]) -> str:
 
 
 def bind(host: str, port: int, token: str) -> socket.socket:
-    """A socket at that address, which does not listen yet: nobody is kept waiting while a model loads. Raises UserError for an address that is not here, a port that is taken, and an address beyond
-    loopback without a token."""
+    """A socket at that address, which does not listen yet: nobody is kept waiting while a model loads.
+
+    Raises UserError for an address that is not here, a port that is taken, and an address beyond loopback without a
+    token.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Text, select, type_coerce
+from sqlalchemy import Connection, Text, case, select, type_coerce
+from sqlalchemy.sql.functions import count
 
 from thinksmith.records import Problem
 from thinksmith.store.attempts import prompt_from_json
@@ -23,18 +24,26 @@ _AT_ONCE = 500  # databases bound the number of values in a query
 
 # Texts come as they are written: few of them are different, so they are numbered, and decoded once each at the end.
 _TEXTS = ("problem_hash", "status", "extracted")
-_NUMBERS = ("sample", "tokens", "thinking_tokens", "answer_tokens", "spent", "traces", "id", "score", "seconds", "cost")
-_FLAGS = ("failed", "judged")
+_NUMBERS = ("sample", "tokens", "thinking_tokens", "answer_tokens", "id", "score", "seconds")
+# Most runs have nothing in these: to count what there is takes a tenth of the time of reading it.
+_SELDOM = {
+    "spent": attempts_table.c.spent,
+    "traces": attempts_table.c.traces,
+    "cost": attempts_table.c.cost,
+    "failed": case((attempts_table.c.finish == "error", 1)),
+    "judged": case((attempts_table.c.judge.is_not(None), 1)),
+}
 
 
 def read_figures(connection: Connection, run_id: str) -> Figures:
     """The figures of a run's attempts, as `figures_of` makes them of the attempts themselves."""
     column = attempts_table.c
+    counts = connection.execute(select(*map(count, _SELDOM.values())).where(column.run_id == run_id)).one()
+    seldom = {name: each for (name, each), found in zip(_SELDOM.items(), counts, strict=True) if found}
     wanted = [type_coerce(column[name], Text) for name in _TEXTS] + [column[name] for name in _NUMBERS]
-    flags = column.finish == "error", column.judge.is_not(None)
-    query = select(*wanted, *flags).where(column.run_id == run_id).order_by(column.problem_id, column.sample)
+    query = select(*wanted, *seldom.values()).where(column.run_id == run_id).order_by(column.problem_id, column.sample)
     cursor = connection.execute(query).cursor  # past SQLAlchemy: it would make an object of each row
-    read = _Columns()
+    read = _Columns((*_NUMBERS, *seldom))
     with _no_collection():
         while rows := cursor.fetchmany(_ROWS) if cursor else ():
             read.take(rows)
@@ -56,10 +65,10 @@ def _no_collection() -> Iterator[None]:
 class _Columns:
     """The columns read so far. A text is the number of its first appearance; NULL among numbers is NaN."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Sequence[str]) -> None:
         self._known: dict[str, dict[str | None, int]] = {name: {} for name in _TEXTS}
         self._texts: dict[str, list[Ints]] = {name: [np.zeros(0, dtype=np.int64)] for name in _TEXTS}
-        self._numbers: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in _NUMBERS + _FLAGS}
+        self._numbers: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in numbers}
 
     def take(self, rows: Sequence[Any]) -> None:
         columns = list(zip(*rows, strict=True))
@@ -69,16 +78,15 @@ class _Columns:
                 known.setdefault(text, len(known))
             numbered = np.fromiter(map(known.__getitem__, values), dtype=np.int64, count=len(values))
             self._texts[name].append(numbered)
-        for name, values in zip(_NUMBERS + _FLAGS, columns[len(_TEXTS) :], strict=True):
+        for name, values in zip(self._numbers, columns[len(_TEXTS) :], strict=True):
             self._numbers[name].append(_floats(values))
 
     def whole(self) -> tuple[dict[str, list[str | None]], dict[str, Ints], dict[str, Floats]]:
         """The different texts of each column, their numbers in each row, and the columns of numbers."""
-        return (
-            {name: list(known) for name, known in self._known.items()},
-            {name: np.concatenate(parts) for name, parts in self._texts.items()},
-            {name: np.concatenate(parts) for name, parts in self._numbers.items()},
-        )
+        texts = {name: np.concatenate(parts) for name, parts in self._texts.items()}
+        nothing = {name: np.full(len(texts["status"]), np.nan) for name in _SELDOM if name not in self._numbers}
+        numbers = {name: np.concatenate(parts) for name, parts in self._numbers.items()}
+        return {name: list(known) for name, known in self._known.items()}, texts, numbers | nothing
 
 
 def _floats(values: Sequence[float | None]) -> Floats:

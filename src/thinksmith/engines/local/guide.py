@@ -224,7 +224,8 @@ class Guide:
         if only is not None and only not in self._plan.policy.eos_ids and not matcher.validate_tokens([only]):
             # What must come reads like a special token, and llguidance takes it for that: it is to be spelled.
             bits.fill(0)
-            bits = _with(bits, self._vocabulary.beginnings(bytes(matcher.compute_ff_bytes())))
+            spelling = self._vocabulary.beginnings(bytes(matcher.compute_ff_bytes()))
+            bits = _with(bits, [token for token in spelling if matcher.validate_tokens([token])])
         return bits
 
     def _openers(self) -> tuple[bytes, ...]:

@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`. Thinking comes as `reasoning_content` and as `reasoning`: clients look for one or the other."""
+"""`/v1/chat/completions`. Thinking comes as `reasoning_content` and `reasoning`: clients look for one or the other."""
 
 from __future__ import annotations
 

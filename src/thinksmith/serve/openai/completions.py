@@ -9,7 +9,7 @@ Source: platform.openai.com/docs/api-reference/completions (legacy); lm-eval's l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -215,7 +215,7 @@ def _usage(counts: Sequence[tuple[int, int]]) -> dict[str, int]:
 
 async def frames(
     wanted: Wanted, run: Run, score: Score, about: About, stamp: Stamp
-) -> AsyncIterator[list[dict[str, Any]]]:
+) -> AsyncGenerator[list[dict[str, Any]]]:
     """The answer in chunks, all prompts at once. What breaks it is raised: a `Refusal` where the client can know."""
     _check(wanted, about)
     queue: asyncio.Queue[list[dict[str, Any]] | None] = asyncio.Queue()
