@@ -236,7 +236,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_the_conversation(own_store: Path, term
         time.sleep(0.2)
         os.write(master, b"\x03")
         read_until(master, "stopped: this answer does not count; /retry asks again\r\n> ")
-        time.sleep(0.2)  # the prompt stands before the line is waited for: Ctrl-C between them shows only at the next key
+        time.sleep(0.2)  # the prompt stands before the line is waited for: Ctrl-C between them would show only later
         os.write(master, b"\x03")
         read_until(master, "/quit leaves")
         chaos.pause = 0.0

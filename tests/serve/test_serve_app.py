@@ -278,11 +278,11 @@ def test_one_after_the_other_on_one_connection(scripted: Scripted, scripted_serv
             got += client.recv(65536)
     scripted.pause, scripted.text = 0.05, "y" * 10_000
     with scripted_server.connect() as client:
-        client.sendall(_raw(_stream_body()))
+        client.sendall(_raw(body))
         until(lambda: scripted.running == 1)
-        client.sendall(_raw(_stream_body()))
+        client.sendall(_raw(body))
         time.sleep(0.2)
-    until(lambda: scripted.running == 0)
+    until(lambda: scripted.running == 0, seconds=20)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,9 @@ def test_a_store_that_fails_costs_no_answer(scripted: Scripted, own_store: Any) 
 
     store, failures = Store.open(), list[str]()
     with store.reading() as connection:
-        connection.exec_driver_sql("CREATE TRIGGER full BEFORE INSERT ON attempts BEGIN SELECT RAISE(FAIL, 'full'); END")
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE INSERT ON attempts BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
         connection.commit()
     shelf = Shelf([Base.of("scripted", scripted, places=4, queue=4)])
     with serving(create_app(shelf, saver=Saver(store, failures.append))) as server:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from thinksmith.serve.asked import Refusal
@@ -16,6 +16,7 @@ EVENTS = st.lists(
 )
 
 
+@example(places=2, queue=5, events=[("come", 1, 0), ("come", 2, 0), ("come", 1, 0), ("vanish", 1, 1)])
 @given(places=st.integers(1, 6), queue=st.integers(0, 5), events=EVENTS)
 def test_places_are_never_oversold_and_all_come_back(
     places: int, queue: int, events: list[tuple[str, int, int]]
@@ -23,6 +24,7 @@ def test_places_are_never_oversold_and_all_come_back(
     async def play() -> None:
         gate, order, entered = Gate(places, queue), [], []
         tasks: list[tuple[asyncio.Task[None], asyncio.Event]] = []
+        numbered: dict[int, tuple[asyncio.Task[None], asyncio.Event]] = {}
 
         async def visit(number: int, weight: int, end: asyncio.Event) -> None:
             async with gate.enter(weight):
@@ -42,6 +44,7 @@ def test_places_are_never_oversold_and_all_come_back(
                 else:
                     order.append(number)
                 tasks.append((task, end))
+                numbered[number] = task, end
             elif alive:
                 task, end = alive[which % len(alive)]
                 end.set() if what == "leave" else task.cancel()
@@ -49,6 +52,11 @@ def test_places_are_never_oversold_and_all_come_back(
                     await asyncio.sleep(0)
             assert 0 <= gate.running <= places
             assert gate.waiting <= queue
+            waits = [number for number, (task, _) in numbered.items() if not task.done() and number not in entered]
+            assert len(waits) == gate.waiting
+            if waits:
+                first = min(events[waits[0]][1], places)
+                assert gate.running + first > places, "there is a place for the first who waits"
         for _, end in tasks:
             end.set()
         await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEADER_BYTES = 32 << 10  # of the request line and all headers
 HEADER_SECONDS = 20.0  # until they are there
 MOST_CONNECTIONS = 1024
+MOST_AHEAD = 8  # requests that a client sends before the one at work is answered
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n"
 
@@ -58,8 +59,13 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
-        if self._size <= HEADER_BYTES:
-            super().on_headers_complete()
+        if self._size > HEADER_BYTES:
+            return
+        super().on_headers_complete()
+        if len(self.pipeline) > MOST_AHEAD:
+            self.transport.abort()
+        elif self.pipeline:
+            self.flow.resume_reading()  # else nobody would see that the client leaves
 
     def data_received(self, data: bytes) -> None:
         if not self.transport.is_closing():

@@ -106,7 +106,7 @@ class Stream:
         assert self._text is not None
         if text:
             self._text.append(text)
-            more = {"logprobs": []} if kind == "message" else {}
+            more: Event = {"logprobs": []} if kind == "message" else {}
             events.append(self._event(f"response.{self._name}.delta", **self._place, delta=text, **more))
         return events
 
@@ -143,7 +143,7 @@ class Stream:
     def _open(self, kind: str) -> list[Event]:
         number = f"{self._stamp.id}{len(self._output):02x}"
         if kind == "message":
-            item = {"id": f"msg_{number}", "type": "message", "role": "assistant", "content": []}
+            item: Event = {"id": f"msg_{number}", "type": "message", "role": "assistant", "content": []}
         else:
             item = {"id": f"rs_{number}", "type": "reasoning", "summary": [], "content": [], "encrypted_content": None}
         self._output.append(item | {"status": "in_progress"})
