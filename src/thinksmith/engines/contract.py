@@ -18,8 +18,7 @@ from thinksmith.thinking import Tags
 class EngineInfo:
     """What an engine is and can do. `weights_hash` is empty where the weights are out of sight (an endpoint);
     `sampling` is what the model's makers advise, our defaults where they advise nothing. `vocabulary`: how many tokens
-    the model chooses from, 0 where nobody says. `joins`: a stream's delta has all that came since the last one was
-    taken, so who takes them seldom gets few."""
+    the model chooses from, 0 where nobody says."""
 
     name: str
     weights_hash: str = ""
@@ -30,7 +29,6 @@ class EngineInfo:
     budget: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     vocabulary: int = 0
-    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Frames = AsyncGenerator[list[dict[str, Any]]]
 
 PING_AFTER = 10.0  # seconds without a byte after which an event stream is told that it lives
-FEW = 4  # streams that need no beat
-BEAT = 0.0005  # seconds between frames, for each open stream,
-LONGEST_BEAT = 0.04  # and at most: 25 frames a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +54,6 @@ class House:
     def __init__(self, shelf: Shelf, limits: Limits, metrics: Metrics, keep: Keep | None = None) -> None:
         self.shelf, self.limits, self.metrics, self.keep = shelf, limits, metrics, keep
         self.replies: set[Reply] = set()
-        self.streams = 0
-        self._beat: asyncio.Event | None = None
-
-    async def beat(self) -> None:
-        """Wait until streams send again: few send at once, many together, so that each wakes the loop less often."""
-        if self.streams < FEW:
-            return
-        if self._beat is None:
-            self._beat = asyncio.Event()
-            asyncio.get_running_loop().call_later(min(LONGEST_BEAT, BEAT * self.streams), self._ring)
-        await self._beat.wait()
-
-    def _ring(self) -> None:
-        beat, self._beat = self._beat, None
-        if beat is not None:
-            beat.set()
 
     async def watch(self) -> None:
         """Look after all replies, each second: leave clients that take nothing, tell waiting ones that we live."""
@@ -223,20 +204,15 @@ class Endpoint:
             await reply.whole(200, body)
 
     async def _stream(self, work: Work, reply: Reply) -> None:
-        house = self._house
-        house.streams += 1
         reply.pings = self._media if self._framing != "lines" else ""
         try:
             async with aclosing(work.frames()) as found:
                 async for frames in found:
                     await reply.frames(self._media, framed(self._framing, frames))
-                    if work.served.base.info.joins:
-                        await house.beat()
             reply.pings = ""
             await reply.frames(self._media, self._last)
             await reply.end()
         finally:
-            house.streams -= 1
             reply.pings = ""
 
     async def _refuse(self, refusal: Refusal, work: Work | dict[str, Any] | None, reply: Reply, call: Call) -> None:

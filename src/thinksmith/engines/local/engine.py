@@ -23,10 +23,12 @@ import torch
 from thinksmith.engines.contract import Delta, EngineInfo, PromptLogprobs
 from thinksmith.engines.local.attention import register
 from thinksmith.engines.local.batch import Batch
+from thinksmith.engines.local.beats import Beats
 from thinksmith.engines.local.grammar import Grammars, is_constrained
 from thinksmith.engines.local.guide import Plan
 from thinksmith.engines.local.memory import out_of_memory
-from thinksmith.engines.local.rows import Closing, Job, Listener, Row, Watch, opened_in, still_thinks, trace_of
+from thinksmith.engines.local.reading import Reading
+from thinksmith.engines.local.rows import Closing, Job, Row, Watch, opened_in, still_thinks, trace_of
 from thinksmith.errors import UserError
 from thinksmith.native.threads import let_go
 from thinksmith.policy.policy import Policy
@@ -78,6 +80,7 @@ class LocalEngine:
         self._inbox: deque[Job] = deque()
         self._asides: deque[tuple[Future[PromptLogprobs], Callable[[], PromptLogprobs]]] = deque()
         self._gathered: dict[asyncio.AbstractEventLoop, list[Job]] = {}  # in this turn of each
+        self._beats: dict[asyncio.AbstractEventLoop, Beats] = {}
         self._pending = 0  # rows that were asked for and have not ended
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -101,7 +104,6 @@ class LocalEngine:
             budget=True,
             sampling=policy.sampling,
             vocabulary=policy.vocab_size,
-            joins=True,
         )
 
     @property
@@ -152,36 +154,28 @@ class LocalEngine:
         """Pieces of the one completion as they are sampled (prefill not included), then the trace."""
         if request.n != 1:
             raise UserError(f"only one completion can be streamed, not n={request.n}")
-        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-        pieces: deque[Piece] = deque()
-        woken = False  # the loop is told once of all that comes until it looks
-
-        def wake() -> None:
-            nonlocal woken
-            if not woken:
-                woken = True
-                with suppress(RuntimeError):  # the loop is closed: nobody listens any more
-                    loop.call_soon_threadsafe(arrived.set)
-
-        def hand_over(found: list[Piece]) -> None:
-            pieces.extend(found)
-            wake()
-
         await self._compile(request)
-        job = self._prepare(request, hand_over)
-        self._gather(job)
-        job.done.add_done_callback(lambda _: wake())
-        try:
-            ended = False
-            while not ended:
-                await arrived.wait()
-                arrived.clear()
-                woken, ended = False, job.done.done()
-                for delta in _joined(pieces):
-                    yield delta
-            yield Delta("done", trace=trace_of(self._policy, job.done.result()[0]))
-        finally:
-            job.done.cancel()
+        loop, job = asyncio.get_running_loop(), self._prepare(request)
+        (row,), reading, ended = job.rows, Reading(self._policy, job), False
+        with self._beats_of(loop).follow(row) as arrived:
+            job.done.add_done_callback(lambda _: _set(arrived, loop))
+            self._gather(job)
+            try:
+                while not ended:
+                    await arrived.wait()
+                    arrived.clear()
+                    ended = job.done.done()  # before looking: what comes now is looked at again
+                    for delta in _joined(reading.last(row) if ended else reading.more(row)):
+                        yield delta
+                yield Delta("done", trace=trace_of(self._policy, job.done.result()[0]))
+            finally:
+                job.done.cancel()
+
+    def _beats_of(self, loop: asyncio.AbstractEventLoop) -> Beats:
+        """The loop's; those that nobody follows any more are forgotten."""
+        mine = self._beats.get(loop) or Beats(loop)
+        self._beats = {each: beats for each, beats in self._beats.items() if beats.followed} | {loop: mine}
+        return mine
 
     def sample_all(self, requests: Sequence[Request]) -> list[list[Trace]]:
         """The traces of every request, in order. Blocks; Ctrl-C cancels what is left."""
@@ -280,7 +274,7 @@ class LocalEngine:
         if not ids or not 0 <= min(ids) <= max(ids) < policy.vocab_size:
             raise UserError(f"a prompt needs ids between 0 and {policy.vocab_size - 1} for model {policy.name}")
 
-    def _prepare(self, request: Request, listener: Listener | None = None) -> Job:
+    def _prepare(self, request: Request) -> Job:
         """Render and check a request. Raises UserError."""
         check_sampling(request.sampling)
         if request.n < 1 or request.first < 0:
@@ -298,7 +292,7 @@ class LocalEngine:
         if not request.messages:
             opened = opened_in(policy.decode(prompt), policy.tags) or request.prefill
         plan = self._plan(request, opened)
-        job = Job(request, prompt, opened, still_thinks(opened, policy.tags), listener, plan)
+        job = Job(request, prompt, opened, still_thinks(opened, policy.tags), plan)
         job.done.add_done_callback(self._note_cancelled)
         limit = min(request.sampling.max_tokens, policy.context_length - len(prompt))
         job.rows = [Row(job, request.first + at, limit, self._watch(job)) for at in range(request.n)]
@@ -415,9 +409,10 @@ class LocalEngine:
             self._put_mode_back()  # before anybody who has his traces goes on to train
         self._count_off(len(ended))
         for row in ended:
-            if row.watch is not None:
-                row.watch.last(row)
             row.job.settle()
+        for beats in self._beats.values():  # the table is never changed, only replaced
+            if beats.followed:
+                beats.step()
 
     def _give_up(self, waiting: deque[Row], error: Exception) -> None:
         """The batch is in a state that was not foreseen: end all rows, and begin with a new one."""
@@ -455,11 +450,16 @@ class LocalEngine:
             self._pending -= rows
 
 
-def _joined(pieces: deque[Piece]) -> list[Delta]:
-    """All that waits, taken out; neighbours of the same part are one."""
+def _set(event: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+    """From another thread."""
+    with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        loop.call_soon_threadsafe(event.set)
+
+
+def _joined(pieces: Sequence[Piece]) -> list[Delta]:
+    """Neighbours of the same part are one."""
     found: list[tuple[Part, list[str]]] = []
-    while pieces:
-        part, text = pieces.popleft()
+    for part, text in pieces:
         if not found or found[-1][0] != part:
             found.append((part, []))
         found[-1][1].append(text)

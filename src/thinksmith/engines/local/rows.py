@@ -1,13 +1,12 @@
 """Bookkeeping of what is sampled: a job is a request, a row is one of its samples.
 
 Only Python lists and numbers here; the tensors are in `slots.py`. Most rows need nothing but their count of tokens;
-those with a thinking budget, stop strings, a grammar or a listener have a `Watch`, which reads along.
+those with a thinking budget, stop strings or a grammar have a `Watch`, which reads along.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,11 +15,10 @@ import torch
 
 from thinksmith.engines.local.guide import Guide, Plan
 from thinksmith.engines.local.prompts import Prompt
+from thinksmith.engines.local.reading import Text
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Finish, Request, Trace
-from thinksmith.thinking import TURN, Detokeniser, Piece, Splitter, Tags, TokenSplitter, tokens_before
-
-Listener = Callable[[list[Piece]], None]
+from thinksmith.thinking import TURN, Splitter, Tags, TokenSplitter, tokens_before
 
 
 @dataclass(eq=False, slots=True)
@@ -31,7 +29,6 @@ class Job:
     prompt: tuple[int, ...]
     opened: str
     thinks: bool  # the prompt leaves a thinking block open
-    listener: Listener | None = None
     plan: Plan | None = None  # of an answer that has a grammar
     done: Future[list[Row]] = field(default_factory=Future)
     started: float = field(default_factory=time.perf_counter)
@@ -117,7 +114,7 @@ FREE = Steer()
 
 
 class Watch:
-    """Reads one row as it grows: stop strings, the thinking's bounds, the answer's grammar, a listener.
+    """Reads one row as it grows: stop strings, the thinking's bounds, the answer's grammar.
 
     The thinking is only taken apart when its length may matter, that is from token number `max_thinking_tokens` on, and
     up to token number `min_thinking_tokens`.
@@ -127,7 +124,6 @@ class Watch:
         self._made_of = (policy, job, closing)
         sampling = job.request.sampling
         self._stop = tuple(filter(None, sampling.stop))
-        self._listener = job.listener
         self._budget = sampling.max_thinking_tokens
         self._minimum = sampling.min_thinking_tokens
         self._withhold = closing.withhold
@@ -136,25 +132,21 @@ class Watch:
         self._eos = {*policy.eos_ids, *sampling.stop_ids}
         self._tokens = TokenSplitter(policy.decode, policy.tags, job.thinks)
         self._fed = 0  # tokens that _tokens has seen
-        self._text = _Text(policy, job) if self._stop or self._listener else None
+        self._text = Text(policy, job) if self._stop else None
         self._forced_to = 0  # tokens up to the end of what was forced last
         self._guide = None if job.plan is None else Guide(job.plan)
         self._ends = tuple(policy.eos_ids)
         self._due: list[int] = []  # what comes next, whatever the model says
-        self._told = 0  # characters that the listener has,
-        self._skip = 0  # and those of them that come again
 
     @staticmethod
     def wanted(job: Job) -> bool:
         sampling = job.request.sampling
         bounded = sampling.max_thinking_tokens is not None or sampling.min_thinking_tokens > 0
-        return bounded or any(sampling.stop) or job.listener is not None or job.plan is not None
+        return bounded or any(sampling.stop) or job.plan is not None
 
     def anew(self) -> Watch:
-        """One that has read nothing yet, for a row that begins again; its listener hears nothing twice."""
-        fresh = Watch(*self._made_of)
-        fresh._told = fresh._skip = self._told
-        return fresh
+        """One that has read nothing yet, for a row that begins again."""
+        return Watch(*self._made_of)
 
     def before(self, row: Row) -> Steer:
         """What the next token must be, or must not be."""
@@ -190,8 +182,7 @@ class Watch:
                 row.end("error", self._guide.error)
                 return
         if self._text is not None and row.tokens[-1] not in self._eos:
-            at, pieces = self._text.feed(row.tokens[-1], self._stop)
-            self._tell(pieces)
+            at, _ = self._text.feed(row.tokens[-1], self._stop)
             if at is not None:
                 row.text = self._text.text[:at]
                 row.end("stop")
@@ -200,70 +191,11 @@ class Watch:
         """Did the row run out of tokens while the end of its thinking was forced, or right after?"""
         return 0 < len(row.tokens) <= self._forced_to
 
-    def last(self, row: Row) -> None:
-        """The row has ended: hand out what was held back."""
-        if self._text is not None:
-            self._tell(self._text.finish(row.text))
-
-    def _tell(self, pieces: list[Piece]) -> None:
-        new = []
-        for piece in pieces:
-            known = min(self._skip, len(piece.text))
-            self._skip -= known
-            if len(piece.text) > known:
-                new.append(Piece(piece.part, piece.text[known:]))
-                self._told += len(piece.text) - known
-        if self._listener and new:
-            self._listener(new)
-
     def _open(self, row: Row) -> bool:
         for token in row.tokens[self._fed :]:
             self._tokens.feed(token)
         self._fed = len(row.tokens)
         return self._tokens.status == "truncated"
-
-
-class _Text:
-    """A completion as text while it grows, and its pieces; what may become a stop string is held back."""
-
-    def __init__(self, policy: Policy, job: Job) -> None:
-        self._detokeniser = Detokeniser(policy.decode)
-        self._plain = job.request.plain
-        self._splitter = Splitter(policy.tags)
-        self._splitter.feed(job.opened)
-        self.text = ""
-        self._shown = 0
-
-    def feed(self, token: int, stops: Sequence[str]) -> tuple[int | None, list[Piece]]:
-        """Take a token; return where a stop string begins (None: nowhere) and the pieces that are settled."""
-        old = len(self.text)
-        self.text += self._detokeniser.feed(token)
-        found = [at for stop in stops if (at := self.text.find(stop, max(0, old - len(stop) + 1))) >= 0]
-        if found:
-            return min(found), []
-        safe = min((_tail(self.text, stop) for stop in stops), default=len(self.text))
-        pieces = self._split(self.text[self._shown : safe])
-        self._shown = max(safe, self._shown)
-        return None, pieces
-
-    def finish(self, cut: str | None) -> list[Piece]:
-        if cut is None:
-            self.text += self._detokeniser.finish()
-            cut = self.text
-        return self._split(cut[self._shown :]) + ([] if self._plain else self._splitter.finish())
-
-    def _split(self, text: str) -> list[Piece]:
-        if self._plain:
-            return [Piece("answer", text)] if text else []
-        return self._splitter.feed(text)
-
-
-def _tail(text: str, stop: str) -> int:
-    """Where the longest end of `text` begins that is a beginning of `stop`."""
-    for length in range(min(len(stop) - 1, len(text)), 0, -1):
-        if text.endswith(stop[:length]):
-            return len(text) - length
-    return len(text)
 
 
 def trace_of(policy: Policy, row: Row) -> Trace:
