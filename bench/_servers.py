@@ -42,7 +42,7 @@ _LLAMA = (sys.executable, "-m", "llama_cpp.server", "--model", "{folder}/model.g
 OTHERS = (
     Server("transformers serve", _SERVE, "{folder}", "/health"),
     Server("transformers serve, continuous", (*_SERVE, "--continuous-batching", *_PAGES), "{folder}", "/health"),
-    Server("llama-cpp-python", (*_LLAMA, "--n_ctx", "1024"), "tiny"),
+    Server("llama-cpp-python", (*_LLAMA, "--n_ctx", "1024", "--interrupt_requests", "false"), "tiny"),
 )
 
 

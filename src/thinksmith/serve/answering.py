@@ -12,7 +12,7 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,8 +98,8 @@ class Reply:
         if raw:
             await self._body(raw, more=True)
 
-    async def end(self) -> None:
-        await self._body(b"", more=False)
+    async def end(self, raw: bytes = b"") -> None:
+        await self._body(raw, more=False)
 
     async def ping(self) -> None:
         """A comment, which event streams may have anywhere."""
@@ -210,8 +210,7 @@ class Endpoint:
                 async for frames in found:
                     await reply.frames(self._media, framed(self._framing, frames))
             reply.pings = ""
-            await reply.frames(self._media, self._last)
-            await reply.end()
+            await reply.end(self._last)
         finally:
             reply.pings = ""
 
@@ -310,14 +309,15 @@ def planned(dialect: Dialect) -> Callable[[House, Mapping[str, Any], Stamp, Call
             return dialect.whole(asked, done, served.about, stamp)
 
         async def frames() -> Frames:
-            begun: Sequence[dict[str, Any]] = stream.begin()
+            held = stream.begin()
             async with aclosing(generate(served, asked, house.keep)) as pieces:
                 async for piece in pieces:
                     count(call, piece)
-                    if found := [*begun, *stream.feed(piece)]:
-                        yield found
-                    begun = ()
-            yield stream.finish()
+                    held += stream.feed(piece)
+                    if held and piece.part != "done":  # the end of a completion goes with what comes next
+                        yield held
+                        held = []
+            yield [*held, *stream.finish()]
 
         return Work(served, asked.stream, asked.n * served.draws, whole, frames, stream.fail)
 

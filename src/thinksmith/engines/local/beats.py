@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 from thinksmith.engines.local.rows import Row
 
-SHORTEST, EACH, LONGEST = 0.01, 0.0005, 0.04
+SHORTEST, EACH, LONGEST = 0.01, 0.001, 0.1
 """Seconds between two beats: so many for each stream, within these bounds."""
 
 
