@@ -549,6 +549,15 @@ class Detokeniser:
             return self._show(len(text) - 1, context=self.WAIT)
         return ""
 
+    def feed_all(self, ids: Sequence[int]) -> str:
+        """What feeding them one by one gives, in one decoding where they are whole characters."""
+        text = self._decode([*self._window, *ids]) if len(ids) > 1 else REPLACEMENT
+        if REPLACEMENT in text:
+            return "".join(map(self.feed, ids))
+        self._window += ids
+        self._text = text
+        return self._show(len(text), context=self.WAIT)
+
     def finish(self) -> str:
         """What is held back."""
         return self._show(len(self._text), context=0)

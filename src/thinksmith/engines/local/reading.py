@@ -35,6 +35,12 @@ class Text:
         self._shown = max(safe, self._shown)
         return None, pieces
 
+    def feed_all(self, tokens: Sequence[int]) -> list[Piece]:
+        """Take tokens of a completion that no stop string can end."""
+        self.text += (new := self._detokeniser.feed_all(tokens))
+        self._shown = len(self.text)
+        return self._split(new)
+
     def finish(self, cut: str | None) -> list[Piece]:
         """What was held back. `cut` is the whole text, where a stop string ended it."""
         if cut is None:
@@ -73,10 +79,14 @@ class Reading:
 
     def more(self, row: Row) -> list[Piece]:
         """The pieces that have come."""
+        new = row.tokens[self._read :]
+        self._read += len(new)
+        tokens = [token for token in new if token not in self._ends]
+        if not self._stops:
+            return self._text.feed_all(tokens)
         pieces: list[Piece] = []
-        for token in row.tokens[self._read :]:
-            self._read += 1
-            if not self._cut and token not in self._ends:
+        for token in tokens:
+            if not self._cut:
                 at, found = self._text.feed(token, self._stops)
                 self._cut = at is not None
                 pieces += found
