@@ -65,10 +65,10 @@ def _remember_prompts(policy: Policy) -> None:
     """A group's prompt is rendered once, as it is where the group is one request."""
     render, known = policy.render, {}
 
-    def remembered(messages: Sequence[Message], prefill: str = "") -> Any:
+    def remembered(messages: Sequence[Message], prefill: str = "", **more: Any) -> Any:
         text = messages[-1]["content"]
         if text not in known:
-            known[text] = render(messages, prefill)
+            known[text] = render(messages, prefill, **more)
         return known[text]
 
     policy.render = remembered  # type: ignore[method-assign]

@@ -2,6 +2,8 @@
 every answer. Goals: at least 5,000 cases, no server error, every answer in its schema, every wrong request refused.
 
 Right requests are kept short (4 tokens, 2 completions), so that what is measured is the server and not `tiny`.
+
+    python bench/serve_fuzz.py [--quick]
 """
 
 from __future__ import annotations

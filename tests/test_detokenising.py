@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,9 +20,7 @@ def tiny() -> Policy:
 
 def read(chunks: list[list[int]], *, whole: bool) -> str:
     detokeniser = Detokeniser(tiny().decode)
-    text = "".join(
-        detokeniser.feed_all(chunk) if whole else "".join(map(detokeniser.feed, chunk)) for chunk in chunks
-    )
+    text = "".join(detokeniser.feed_all(chunk) if whole else "".join(map(detokeniser.feed, chunk)) for chunk in chunks)
     return text + detokeniser.finish()
 
 
@@ -40,5 +39,5 @@ def test_chunks_of_any_tokens_read_as_single_ones(chunks: list[list[int]]) -> No
 def test_chunks_of_a_text_are_the_text(text: str, cuts: list[int]) -> None:
     ids = list(tiny().encode(text))
     places = sorted({0, len(ids), *(cut for cut in cuts if cut < len(ids))})
-    chunks = [ids[start:end] for start, end in zip(places, places[1:], strict=False)]
+    chunks = [ids[start:end] for start, end in pairwise(places)]
     assert read(chunks, whole=True) == text

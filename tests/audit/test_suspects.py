@@ -97,6 +97,9 @@ def has_false(text: str) -> bool:
 
 @given(texts)
 @example("so 2 x 4 = 4")
+@example("2 + 3 = 5²")
+@example("2² + 3 = 8")
+@example("2²(3) = 13")
 @example("so 5 \\ast - 4 = 20")
 @example("5 - 3\n- 4 + 2 = 7")
 @settings(max_examples=800, deadline=None)

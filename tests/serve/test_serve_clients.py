@@ -127,7 +127,8 @@ def test_openai_tools(client: Any) -> None:
 
 
 def test_openai_tools_streamed(client: Any) -> None:
-    with client.chat.completions.stream(**CHAT, reasoning_effort="none", tools=[ADD], tool_choice="required") as stream:
+    choice = {"type": "function", "function": {"name": "add"}}
+    with client.chat.completions.stream(**CHAT, reasoning_effort="none", tools=[ADD], tool_choice=choice) as stream:
         said = stream.get_final_completion()
     (call,) = said.choices[0].message.tool_calls
     assert call.function.name == "add"

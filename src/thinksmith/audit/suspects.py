@@ -39,14 +39,15 @@ _CLOSING = {")": "(", "]": "[", "}": "{"}
 # What may belong to a side or change how it is read; whatever else stands next to a stretch ends it.
 _SUSPECT = frozenset("0123456789.,+＋-−–﹣－*×·⋅∙∗/÷∕⁄^()[]{}⁰¹²³⁴⁵⁶⁷⁸⁹⁻~\\!€£xX_'")
 _BORDERS = frozenset('\n=<>≤≥≠≈→⇒:;?"')
+_LETTERS = r"[^\W\d_⁰¹²³⁴⁵⁶⁷⁸⁹]+"  # raised digits count as letters elsewhere; here they are powers
 _AFTER = re.compile(
     r"[ $]*(?:\Z|\n|[;:?\"%<>≤≥≠≈→⇒|]|[.,!](?![0-9.])|\\[)\]]|"
-    r"\\(?:q?quad|text|implies|approx|[rR]ightarrow|to)(?![a-zA-Z])|(?P<word>[^\W\d_]+))",
+    r"\\(?:q?quad|text|implies|approx|[rR]ightarrow|to)(?![a-zA-Z])|(?P<word>" + _LETTERS + "))",
 )
-_OPERATION = re.compile(r"(?P<word>\\?[^\W\d_]+) ?[-+*/×÷·−] +\Z")
-_GLUED = re.compile(r"\\?[^\W\d_]+\Z")
+_OPERATION = re.compile(rf"(?P<word>\\?{_LETTERS}) ?[-+*/×÷·−] +\Z")
+_GLUED = re.compile(rf"\\?{_LETTERS}\Z")
 _COMMAND_BEFORE = re.compile(
-    r"[^\W\d_]+|\\(?:sqrt|binom|[dt]binom|overline|underline|hat|bar|vec|sin|cos|tan|log|ln|exp|max|min|gcd|lcm)"
+    _LETTERS + r"|\\(?:sqrt|binom|[dt]binom|overline|underline|hat|bar|vec|sin|cos|tan|log|ln|exp|max|min|gcd|lcm)"
 )
 _DECIMALS = re.compile(r"[0-9,]+\.([0-9]+)")
 _EXPONENT = re.compile(r"[eE][-+]?[0-9]")

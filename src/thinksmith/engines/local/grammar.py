@@ -22,6 +22,7 @@ from thinksmith.records import Request
 
 KEPT = 64  # compiled grammars
 SPACES = {"whitespace_pattern": r"(\x20|\n{1,2}[ \t]{0,20})"}  # as llama.cpp bounds them
+MORE = "{0,7}"  # calls behind the first: a weak model calls without end
 _PLACE = re.compile(r"^at \d+\(\d+\): |\n +\d+ \|.*", re.DOTALL)
 
 
@@ -104,7 +105,7 @@ class Grammars:
             call, between = f"{self._mark('[TOOL_CALLS]')} ({call})", ""
         elif "[TOOL_CALLS]" in self._template:
             call = _objects(names, "arguments")
-            more = "" if one else f' (", " ({call}))*'
+            more = "" if one else f' (", " ({call})){MORE}'
             return f'{self._mark("[TOOL_CALLS]")} "[" ({call}){more} "]"'
         elif "<｜tool▁call▁begin｜>" in self._template:
             return self._deepseek(names, one)
@@ -114,7 +115,7 @@ class Grammars:
             start, end = self._mark("<tool_call>"), self._mark("</tool_call>")
             call, between = f'{start} "\\n" ({_objects(names, "arguments")}) "\\n" {end}', '"\\n" '
         rules.append(f"call: {call}")
-        return "call" if one else f"(call ({between}call)*)"
+        return "call" if one else f"call ({between}call){MORE}"
 
     def _deepseek(self, names: Sequence[str], one: bool) -> str:
         begin, separator = self._mark("<｜tool▁call▁begin｜>"), self._mark("<｜tool▁sep｜>")
@@ -126,7 +127,7 @@ class Grammars:
         else:
             ways = (f"{_text(name[1:-1])} {separator} arguments{at}" for at, name in enumerate(names))
         call = f"{begin} ({_any(ways)}) {self._mark('<｜tool▁call▁end｜>')}"
-        calls = call if one else f"({call})+"
+        calls = call if one else f"({call}) ({call}){MORE}"
         return f"{self._mark('<｜tool▁calls▁begin｜>')} {calls} {self._mark('<｜tool▁calls▁end｜>')}"
 
     def _mark(self, text: str) -> str:
