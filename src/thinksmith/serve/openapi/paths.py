@@ -13,6 +13,9 @@ from thinksmith.serve.openapi.words import Schema, json_of, ref, table
 
 _SSE = "text/event-stream"
 _LINES = "application/x-ndjson"
+# Before OpenAPI 3.2 the schema of an event stream is that of each event.
+_TEXT: Schema = {"type": "string"}
+_EVENT: Schema = {"type": "object", "properties": {"event": _TEXT, "data": _TEXT}, "required": ["data"]}
 _WHY = {
     400: "the request is wrong, and the message says in what",
     401: "the token is missing or wrong",
@@ -105,7 +108,7 @@ def _post(
     stream: str = "",
     error: Schema | None = None,
 ) -> dict[str, Any]:
-    content = json_of(told) | ({stream: {"schema": {"type": "string"}}} if stream else {})
+    content = json_of(told) | ({stream: {"schema": _EVENT if stream == _SSE else _TEXT}} if stream else {})
     body = {"required": True, "content": json_of(asked)}
     answers_ = {"200": {"description": "the answer", "content": content}} | _errors(statuses, error)
     return {"post": {"operationId": name, "requestBody": body, "responses": answers_}}
