@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 import threading
 import time
 import urllib.error
@@ -28,9 +27,6 @@ uvicorn = pytest.importorskip("uvicorn", reason="the serve extra is not installe
 from thinksmith.serve.app import create_app  # noqa: E402
 from thinksmith.serve.guard import Rules  # noqa: E402
 from thinksmith.serve.models import Base, Shelf  # noqa: E402
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 PROBES = Path(__file__).with_name("page_probes.js").read_text(encoding="utf-8")
 HOSTILE = (
@@ -115,16 +111,6 @@ def place() -> Iterator[str]:
         }
     ) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def quickstart(
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps, if not the recipe's.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; a stopped run in it is resumed.")] = None,
 ) -> None:
-    """Measure tiny-base, train it with GRPO for about three minutes, measure again, and show what changed."""
+    """Measure tiny-base, train it with GRPO for about a minute, measure again, and show what changed."""
     from thinksmith.cli.grpo import train
     from thinksmith.cli.screen import console
 

@@ -19,14 +19,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from thinksmith.engines.contract import Delta, Engine, EngineInfo, Reads
+from thinksmith.engines.around import Around
+from thinksmith.engines.contract import Delta, Engine
 from thinksmith.records import Attempt, Problem, Request, Trace
 from thinksmith.store.attempts import canonical, digest
 from thinksmith.store.keeper import Keeper
 from thinksmith.store.made import attempts_at, runs_of
 from thinksmith.store.store import DRAWS as KIND
 from thinksmith.store.store import Store, StoredAttempt, config_hash
-from thinksmith.thinking import Tags
 from thinksmith.verify import judged_beside
 
 _REQUEST, _INDEX = "request", "index"  # in the notes of a draw
@@ -80,8 +80,7 @@ class Draws:
         """The engine, for a strategy at work on this problem; what is known of it goes when the last is done."""
         self._at_work[problem.id] += 1
         try:
-            reads = isinstance(self.engine, Reads)
-            yield KeptReader(self, problem) if reads else KeptEngine(self, problem)
+            yield KeptEngine(self, problem)
         finally:
             self._at_work[problem.id] -= 1
             if not self._at_work[problem.id]:
@@ -169,49 +168,22 @@ class _Known:
             self.traces.setdefault((fingerprint(request), 0), trace)
 
 
-class KeptEngine:
-    """The contract of an engine, for one problem of an evaluation."""
+class KeptEngine(Around):
+    """The engine, for one problem of an evaluation."""
 
     def __init__(self, draws: Draws, problem: Problem) -> None:
+        super().__init__(draws.engine)
         self._draws, self._problem = draws, problem
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._draws.engine.info
-
-    @property
-    def room(self) -> int:
-        return self._draws.engine.room
 
     async def sample(self, request: Request) -> list[Trace]:
         return await self._draws.sample(self._problem, request)
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         """Never from the store: who streams wants to decide on the way."""
-        async for delta in self._draws.engine.stream(request):
+        async for delta in self._engine.stream(request):
             if delta.trace:
                 self._draws.sampled += delta.trace.tokens
             yield delta
 
-    def sample_all(self, requests: Sequence[Request]) -> list[list[Trace]]:
-        return self._draws.engine.sample_all(requests)
-
     async def aclose(self) -> None:
         """The engine belongs to the evaluation."""
-
-
-class KeptReader(KeptEngine):
-    """The same for an engine that tells how its tokens read (`engines.contract.Reads`)."""
-
-    @property
-    def tags(self) -> Tags:
-        return self._reader.tags
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self._reader.decode(ids)
-
-    @property
-    def _reader(self) -> Reads:
-        engine = self._draws.engine
-        assert isinstance(engine, Reads)
-        return engine

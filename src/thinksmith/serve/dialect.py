@@ -55,6 +55,20 @@ class Stamp:
     began: float
 
 
+class Begun:
+    """Which answers have begun: what was sent of them cannot be taken back, while thinking may be told anew."""
+
+    def __init__(self) -> None:
+        self._indices: set[int] = set()
+
+    def see(self, piece: Piece) -> None:
+        """Raises Refusal for a `reset` of one that has begun."""
+        if piece.part == "answer":
+            self._indices.add(piece.index)
+        elif piece.part == "reset" and piece.index in self._indices:
+            raise Refusal("the model's answer broke off, and it began another one", status=502)
+
+
 class Stream(Protocol):
     """An answer that is sent while it is made, as frames: JSON objects, one an event or a line."""
 
@@ -92,14 +106,6 @@ class Dialect:
     framing: Framing = "data"
     last: bytes = b""
     early: Callable[[Asked, About, Stamp], dict[str, Any] | None] | None = None
-
-    @property
-    def media_type(self) -> str:
-        return "application/x-ndjson" if self.framing == "lines" else "text/event-stream; charset=utf-8"
-
-    def framed(self, frames: Sequence[Mapping[str, Any]]) -> bytes:
-        """Frames as bytes of the response."""
-        return framed(self.framing, frames)
 
 
 def framed(framing: Framing, frames: Sequence[Mapping[str, Any]]) -> bytes:

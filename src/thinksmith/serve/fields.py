@@ -194,6 +194,14 @@ class Fields:
                 raise self.refuse(name, why)
 
 
+def as_sampling(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a client set of `records.Sampling`, as that has it; None is not set."""
+    kept = {name: value for name, value in found.items() if value is not None}
+    if kept.get("top_p") == 0:  # the smallest nucleus there is: the likeliest token
+        kept |= {"top_p": 1.0, "top_k": 1}
+    return kept
+
+
 def shown(value: object) -> str:
     """A value as the client wrote it, short enough for one line."""
     return _short(json.dumps(value, ensure_ascii=False, default=str))

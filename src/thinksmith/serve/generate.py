@@ -13,7 +13,8 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Literal
 
-from thinksmith.engines.contract import Delta, Encodes, Engine, EngineInfo, Reads
+from thinksmith.engines.around import Around
+from thinksmith.engines.contract import Delta, Encodes, Engine
 from thinksmith.engines.remote.wire.faults import Busy, Fault
 from thinksmith.errors import UserError, one_line
 from thinksmith.records import Message, Problem, Request, Trace
@@ -219,7 +220,7 @@ def problem_of(messages: Sequence[Message]) -> Problem:
     return Problem(f"serve/{sha256(text.encode(errors='replace')).hexdigest()[:12]}", tuple(messages), kind=KIND)
 
 
-class _Telling:
+class _Telling(Around):
     """An engine that tells of every trace as it comes. What a strategy asks of the conversation itself has the
     client's tools, schema and prefill, of which strategies know nothing."""
 
@@ -232,19 +233,10 @@ class _Telling:
         tell: Callable[[Piece], None],
         live: bool,
     ) -> None:
-        self._engine, self._problem, self._request = engine, problem, request
+        super().__init__(engine)
+        self._problem, self._request = problem, request
         self._index, self._tell, self._live = index, tell, live
         self._drawn = 0
-        if isinstance(engine, Reads):
-            self.tags, self.decode = engine.tags, engine.decode
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._engine.info
-
-    @property
-    def room(self) -> int:
-        return self._engine.room
 
     async def sample(self, request: Request) -> list[Trace]:
         request = self._with_the_clients(request)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from thinksmith.engines.contract import Delta, Engine, EngineInfo, Reads
+from thinksmith.engines.around import Around
+from thinksmith.engines.contract import Delta, Engine
 from thinksmith.records import Request, Trace
 from thinksmith.strategies.draws import spent
 
 
-class Ledger:
-    """Fulfils `thinksmith.engines.contract.Engine`, and `Reads` where the engine behind it does. What is streamed is
-    noted when it is complete."""
+class Ledger(Around):
+    """The engine, and what it gave. What is streamed is noted when it is complete."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._pages: list[list[Trace]] = []
-        if isinstance(engine, Reads):
-            self.tags, self.decode = engine.tags, engine.decode
 
     @property
     def traces(self) -> tuple[Trace, ...]:
@@ -28,14 +26,6 @@ class Ledger:
     def tokens(self) -> int:
         """Sampled tokens of all of them."""
         return spent(self.traces)
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._engine.info
-
-    @property
-    def room(self) -> int:
-        return self._engine.room
 
     async def sample(self, request: Request) -> list[Trace]:
         page = self._page()
@@ -53,9 +43,6 @@ class Ledger:
         found = self._engine.sample_all(requests)
         self._pages += [list(traces) for traces in found]
         return found
-
-    async def aclose(self) -> None:
-        await self._engine.aclose()
 
     def _page(self) -> list[Trace]:
         page: list[Trace] = []

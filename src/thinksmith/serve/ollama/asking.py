@@ -14,7 +14,7 @@ from thinksmith.errors import UserError
 from thinksmith.policy.tools import check_tools
 from thinksmith.records import Message, ToolCall
 from thinksmith.serve.asked import Effort, Refusal
-from thinksmith.serve.fields import NO_LEVER, Fields
+from thinksmith.serve.fields import NO_LEVER, Fields, as_sampling
 
 ROLES = ("system", "user", "assistant", "tool")
 LEVELS: dict[str, Effort] = {"low": "low", "medium": "medium", "high": "high", "max": "xhigh"}
@@ -59,9 +59,7 @@ def _sampling(options: Fields) -> dict[str, Any]:
         "seed": options.seed(),
         "stop": options.texts("stop", most=16) or None,
     }
-    if found["top_p"] == 0:  # the smallest nucleus there is: the likeliest token
-        found["top_p"], found["top_k"] = 1.0, 1
-    return {name: value for name, value in found.items() if value is not None}
+    return as_sampling(found)
 
 
 def _likeliest(fields: Fields, logprobs: bool) -> dict[str, int]:

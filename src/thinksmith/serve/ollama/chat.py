@@ -8,7 +8,7 @@ from typing import Any
 from thinksmith.policy.tools import CallReader, tool_calls_in
 from thinksmith.records import ToolCall
 from thinksmith.serve.asked import Asked, Piece, Refusal
-from thinksmith.serve.dialect import About, Dialect, Stamp
+from thinksmith.serve.dialect import About, Begun, Dialect, Stamp
 from thinksmith.serve.fields import Fields
 from thinksmith.serve.ollama.asking import asked_of, kept_alive, loading, messages, tools
 from thinksmith.serve.ollama.telling import Clock, error, head, loaded, logprobs
@@ -60,22 +60,20 @@ class Stream:
     def __init__(self, asked: Asked, about: About, stamp: Stamp) -> None:
         self._asked, self._about, self._clock = asked, about, Clock(stamp)
         self._reader = CallReader(asked.tools) if asked.tools else None
-        self._answered, self._calls = False, 0
+        self._begun, self._calls = Begun(), 0
 
     def begin(self) -> list[dict[str, Any]]:
         return []
 
     def feed(self, piece: Piece) -> list[dict[str, Any]]:
+        self._begun.see(piece)
         if piece.part == "done":
             return self._end(piece)
         if piece.part == "reset":
-            if self._answered:
-                raise Refusal("the model's answer broke off, and it began another one", status=502)
             return []
         self._clock.saw()
         if piece.part in ("thinking", "progress"):
             return [self._line({"content": "", "thinking": piece.text})]
-        self._answered = True
         return self._take(self._reader.feed(piece.text) if self._reader else [piece.text])
 
     def _take(self, found: Sequence[str | ToolCall]) -> list[dict[str, Any]]:

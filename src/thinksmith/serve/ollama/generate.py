@@ -7,7 +7,7 @@ from typing import Any
 
 from thinksmith.records import Message
 from thinksmith.serve.asked import Asked, Piece, Refusal
-from thinksmith.serve.dialect import About, Dialect, Stamp
+from thinksmith.serve.dialect import About, Begun, Dialect, Stamp
 from thinksmith.serve.fields import Fields
 from thinksmith.serve.ollama.asking import asked_of, kept_alive, loading
 from thinksmith.serve.ollama.telling import Clock, error, head, loaded, logprobs
@@ -48,24 +48,22 @@ class Stream:
 
     def __init__(self, asked: Asked, about: About, stamp: Stamp) -> None:
         self._asked, self._about, self._clock = asked, about, Clock(stamp)
-        self._answered = False
+        self._begun = Begun()
 
     def begin(self) -> list[dict[str, Any]]:
         return []
 
     def feed(self, piece: Piece) -> list[dict[str, Any]]:
+        self._begun.see(piece)
         if piece.part == "done":
             assert piece.trace is not None
             told = logprobs(self._asked, piece.trace, self._about)
             return [{**head(self._asked), "response": "", **told, **self._clock.end(piece)}]
         if piece.part == "reset":
-            if self._answered:
-                raise Refusal("the model's answer broke off, and it began another one", status=502)
             return []
         self._clock.saw()
         if piece.part in ("thinking", "progress"):
             return [{**head(self._asked), "response": "", "thinking": piece.text, "done": False}]
-        self._answered = True
         return [{**head(self._asked), "response": piece.text, "done": False}]
 
     def finish(self) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from thinksmith.records import Trace
 from thinksmith.serve.asked import Asked, Effort, Piece, Refusal
-from thinksmith.serve.dialect import About, Dialect, Stamp
-from thinksmith.serve.fields import Fields
+from thinksmith.serve.dialect import About, Begun, Dialect, Stamp
+from thinksmith.serve.fields import NO_LEVER, Fields, as_sampling
 from thinksmith.serve.openai.errors import error
 from thinksmith.serve.openai.logprobs import chat_logprobs
 from thinksmith.serve.openai.messages import messages
@@ -24,13 +24,12 @@ EFFORTS: dict[str, Effort] = {
     "xhigh": "xhigh",
     "max": "xhigh",
 }
-_NO_LEVER = "the sampler here has no such lever: leave it out"
 
 
 def read(body: Mapping[str, Any]) -> Asked:
     """What a body asks for. Fields that change nothing of an answer (`user`, `store`, `metadata`) are passed over."""
     fields = Fields(body)
-    fields.off("presence_penalty", "frequency_penalty", "logit_bias", why=_NO_LEVER)
+    fields.off("presence_penalty", "frequency_penalty", "logit_bias", why=NO_LEVER)
     fields.off("chat_template", why="templates are the model's own")
     fields.off("functions", "function_call", why="these became tools and tool_choice")
     offered, choice = tools(fields)
@@ -76,9 +75,7 @@ def sampling_of(fields: Fields) -> dict[str, Any]:
         "top_logprobs": likeliest,
         "min_thinking_tokens": fields.whole("min_thinking_tokens", 0),
     }
-    if found["top_p"] == 0:  # the smallest nucleus there is: the likeliest token
-        found["top_p"], found["top_k"] = 1.0, 1
-    return {name: value for name, value in found.items() if value is not None}
+    return as_sampling(found)
 
 
 def max_tokens_of(fields: Fields) -> int | None:
@@ -187,7 +184,7 @@ class Stream:
     def __init__(self, asked: Asked, about: About, stamp: Stamp) -> None:
         self._asked, self._about = asked, about
         self._done: list[Piece] = []
-        self._answered: set[int] = set()  # whose answer has begun
+        self._begun = Begun()
         self._called: dict[int, int] = {}  # calls that were told, by index
         self._readers: dict[int, Any] = {}
         self._head = {
@@ -201,9 +198,9 @@ class Stream:
         return [self._chunk(index, {"role": "assistant", "content": ""}) for index in range(self._asked.n)]
 
     def feed(self, piece: Piece) -> list[dict[str, Any]]:
+        self._begun.see(piece)
         text, index = piece.text, piece.index
         if piece.part == "answer":
-            self._answered.add(index)
             if not calls_possible(self._asked):
                 return [self._chunk(index, {"content": text})]
             return self._with_calls(index, self._reader(index).feed(text))
@@ -212,8 +209,6 @@ class Stream:
         if piece.part == "progress":
             return [self._chunk(index, {"reasoning_content": text, "reasoning": text, "progress": True})]
         if piece.part == "reset":
-            if index in self._answered:
-                raise Refusal("the model's answer broke off, and it began another one", status=502)
             return []
         return self._end(piece)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from thinksmith.records import Trace
 from thinksmith.serve.asked import Asked, Piece, Refusal
-from thinksmith.serve.dialect import About, Stamp
+from thinksmith.serve.dialect import About, Begun, Stamp
 from thinksmith.serve.fields import NO_LEVER, Fields
 from thinksmith.serve.openai.chat import sampling_of
 from thinksmith.serve.openai.errors import error
@@ -268,12 +268,12 @@ async def _follow(
         tell([_entry(first + i, prompt, logprobs, None) for i in range(wanted.n)])
     texts = [""] * wanted.n
     prompt_tokens = tokens = 0
+    begun = Begun()
     async for piece in run(asked):
+        begun.see(piece)
         if piece.part == "answer":
             texts[piece.index] += piece.text
             tell([_entry(first + piece.index, piece.text, None, None)])
-        elif piece.part == "reset" and texts[piece.index]:
-            raise Refusal("the model's answer broke off, and it began another one", status=502)
         elif piece.part == "done" and (trace := piece.trace):
             prompt_tokens, tokens = max(prompt_tokens, trace.prompt_tokens), tokens + piece.tokens
             rest = trace.completion[len(texts[piece.index]) :]

@@ -22,7 +22,7 @@ from typing import Any
 from thinksmith.policy.tools import CallReader
 from thinksmith.records import ToolCall, Trace
 from thinksmith.serve.asked import Asked, Piece, Refusal
-from thinksmith.serve.dialect import About, Stamp
+from thinksmith.serve.dialect import About, Begun, Stamp
 from thinksmith.serve.openai.logprobs import chat_logprobs
 from thinksmith.serve.openai.usage import usage
 
@@ -38,7 +38,7 @@ class Stream:
         self._output: list[Event] = []  # items; the last may be open
         self._text: list[str] | None = None  # of the open item; None: none is open
         self._calls = 0
-        self._answered = False
+        self._begun = Begun()
         self._done: Piece | None = None
         calls = bool(asked.tools) and asked.tool_choice != "none"
         self._reader = CallReader(asked.tools) if calls else None
@@ -48,14 +48,12 @@ class Stream:
         return [self._event("response.created", response=shown), self._event("response.in_progress", response=shown)]
 
     def feed(self, piece: Piece) -> list[Event]:
+        self._begun.see(piece)
         if piece.part in ("thinking", "progress"):
             return self._say("reasoning", piece.text)
         if piece.part == "answer":
-            self._answered = True
             return self._take(self._reader.feed(piece.text) if self._reader else [piece.text])
         if piece.part == "reset":
-            if self._answered:
-                raise Refusal("the model's answer broke off, and it began another one", status=502)
             return []
         self._done = piece
         events = self._take(self._reader.finish()) if self._reader else []
