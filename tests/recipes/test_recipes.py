@@ -158,3 +158,8 @@ def test_whatever_is_written_reads_back(recipe: Outer) -> None:
 def test_signs_that_toml_minds(text: str) -> None:
     recipe = GRPORecipe(expected=text, rewards={text: 1.0})
     assert GRPORecipe.model_validate(tomllib.loads(to_toml(recipe))) == recipe
+
+
+def test_a_missing_lesson_names_the_lessons() -> None:
+    with pytest.raises(UserError, match="one of: lessons/lr, lessons/packing"):
+        find("lessons/packng")

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ValidationError
 from thinksmith.errors import UserError
 
 HERE = Path(__file__).parent
+FOLDERS = ("distill/", "lessons/")
+"""Of recipes for other commands than grpo; their names begin so."""
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 RecipeModel = TypeVar("RecipeModel", bound=BaseModel)
 
@@ -27,7 +29,8 @@ def find(name: str) -> Path:
                 return path
         except OSError as error:  # too long a name, or a folder that may not be looked into
             raise UserError(f"no recipe {name[:100]!r}: {error.strerror}") from None
-    shipped = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
+    folder = next((each for each in FOLDERS if name.startswith(each)), "")
+    shipped = ", ".join(sorted(f"{folder}{path.stem}" for path in (HERE / folder).glob("*.toml")))
     raise UserError(f"no recipe {name!r}: give a TOML file, a run folder, or one of: {shipped}")
 
 
