@@ -524,3 +524,8 @@ _MARKS: Mapping[str, Mapping[str, Callable[[_Source], _Parse[_Found]]]] = {
     "deepseek": {_ALL_BEGIN: _deepseek, _BEGIN: _deepseek},
     "json": {},
 }
+
+
+def marks() -> tuple[str, ...]:
+    """What calls begin with, of all formats."""
+    return tuple(mark for marks in _MARKS.values() for mark in marks)

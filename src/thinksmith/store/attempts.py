@@ -169,11 +169,7 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
     """Every field of the record, nested as the records are, ready for `json.dumps`."""
     return {
         "problem": _shallow(attempt.problem) | {"meta": dict(attempt.problem.meta)},
-        "trace": _shallow(attempt.trace)
-        | {
-            "sampling": _shallow(attempt.trace.sampling),
-            "usage": attempt.trace.usage and _shallow(attempt.trace.usage),
-        },
+        "trace": trace_to_json(attempt.trace),
         "verdict": _shallow(attempt.verdict),
         "sample": attempt.sample,
         "strategy": attempt.strategy,
@@ -183,21 +179,32 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
 
 def attempt_from_json(value: Row) -> Attempt:
     """The inverse of `attempt_to_json`. Raises KeyError, TypeError or ValueError for anything else."""
-    problem, trace = dict(value["problem"]), dict(value["trace"])
+    problem = dict(value["problem"])
     problem["prompt"] = prompt_from_json(problem["prompt"])
-    trace["sampling"] = _sampling(trace["sampling"])
-    trace["token_ids"], trace["prompt_ids"] = tuple(trace["token_ids"]), tuple(trace["prompt_ids"])
-    trace["logprobs"] = None if trace["logprobs"] is None else tuple(trace["logprobs"])
-    trace["forced"], trace["top_logprobs"] = tuple(trace.get("forced", ())), _pairs(trace.get("top_logprobs"))
-    trace["usage"] = _usage(trace.get("usage"))
     return Attempt(
         Problem(**problem),
-        Trace(**trace),
+        trace_from_json(value["trace"]),
         Verdict(**value["verdict"]),
         value["sample"],
         value["strategy"],
         dict(value.get("notes", {})),
     )
+
+
+def trace_to_json(trace: Trace) -> dict[str, Any]:
+    """Every field of a trace, as `attempt_to_json` has it."""
+    return _shallow(trace) | {"sampling": _shallow(trace.sampling), "usage": trace.usage and _shallow(trace.usage)}
+
+
+def trace_from_json(value: Mapping[str, Any]) -> Trace:
+    """The inverse of `trace_to_json`. Raises KeyError, TypeError or ValueError for anything else."""
+    trace = dict(value)
+    trace["sampling"] = _sampling(trace["sampling"])
+    trace["token_ids"], trace["prompt_ids"] = tuple(trace["token_ids"]), tuple(trace["prompt_ids"])
+    trace["logprobs"] = None if trace["logprobs"] is None else tuple(trace["logprobs"])
+    trace["forced"], trace["top_logprobs"] = tuple(trace.get("forced", ())), _pairs(trace.get("top_logprobs"))
+    trace["usage"] = _usage(trace.get("usage"))
+    return Trace(**trace)
 
 
 def _shallow(record: Problem | Trace | Verdict | Sampling | Usage) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The agent: plan, act, observe, reflect. `loop.py` is the strategy, `contract.py` says what a tool is."""

@@ -1,0 +1,218 @@
+"""A run of the agent: its place in the store, its journal, and what is needed to go on with it, to run it again over
+what its tools gave, and to take back what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+
+from thinksmith.agent.contract import Approve, Step, Tool, ToolFault, Watcher
+from thinksmith.agent.journal import Journal, Place
+from thinksmith.agent.loop import Manner, work
+from thinksmith.agent.meter import Limits
+from thinksmith.agent.outcome import Trajectory, notes_of
+from thinksmith.engines.contract import Engine
+from thinksmith.errors import UserError, one_line
+from thinksmith.records import Attempt, Problem, Sampling, Verdict
+from thinksmith.store.keeper import Keeper
+from thinksmith.store.store import Store
+
+KIND = "agent"
+_UNJUDGED = Verdict("bad_gold", reason="a step of an agent has no gold answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run is started with. `tools` are specs, `yes` the names of tools that need not be asked about."""
+
+    task: str
+    model: str
+    tools: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    limits: Limits = field(default_factory=Limits)
+    manner: Manner = field(default_factory=Manner)
+    yes: tuple[str, ...] = ()
+
+    @property
+    def problem(self) -> Problem:
+        name = sha256(self.task.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        return Problem(f"agent/{name}", self.task, kind="task")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Order:
+        sampling = dict(value["sampling"])
+        sampling |= {"stop": tuple(sampling["stop"]), "stop_ids": tuple(sampling["stop_ids"])}
+        return cls(
+            value["task"],
+            value["model"],
+            tuple(value["tools"]),
+            Sampling(**sampling),
+            Limits(**value["limits"]),
+            Manner(**value["manner"]),
+            tuple(value["yes"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is at work in this process: close its journal."""
+
+    id: str
+    order: Order
+    journal: Journal
+
+
+def folder_of(store: Store, run_id: str) -> Path:
+    """Where a run's journal is: beside the store's file, or in the user's data folder for one in PostgreSQL."""
+    if "://" in store.where:
+        return user_data_path("thinksmith", appauthor=False) / "agents" / run_id
+    return Path(store.where).parent / "agents" / run_id
+
+
+def begin(store: Store, order: Order, engine: Engine, tools: Sequence[Tool]) -> Run:
+    """A new run. Raises UserError where it cannot be written."""
+    head = {
+        "order": order.to_json(),
+        "secret": secrets.token_hex(16),
+        "described": [
+            {"name": tool.name, "group": tool.group, "kind": tool.kind, "fence": tool.fence}
+            | {"description": tool.description, "parameters": dict(tool.parameters)}
+            for tool in tools
+        ],
+    }
+    info = engine.info
+    run_id = store.start_run(KIND, _title(order.task), info.name, info.weights_hash, {"order": head["order"]})
+    return Run(run_id, order, Journal.create(folder_of(store, run_id), {"run": run_id, **head}))
+
+
+def open_run(store: Store, name: str) -> Run:
+    """A run that was begun, by its id or the beginning of it, or `last`. Raises UserError for one of another kind."""
+    found = store.run(name)
+    if found.kind != KIND:
+        raise UserError(f"{found.id} is no run of an agent but of kind {found.kind}: thinksmith runs lists them")
+    journal = Journal.open(folder_of(store, found.id))
+    return Run(found.id, Order.from_json(journal.head["order"]), journal)
+
+
+async def carry_out(
+    run: Run, store: Store, engine: Engine, tools: Sequence[Tool], approve: Approve, watcher: Watcher | None = None
+) -> Trajectory:
+    """Work on the run's task from where its journal stands, to the end. Each step is an attempt in the store."""
+    order = run.order
+    steps = _Steps(store, run.id, order.problem)
+    try:
+        trajectory = await work(
+            order.problem,
+            engine,
+            tools=tools,
+            sampling=order.sampling,
+            approve=approve,
+            limits=order.limits,
+            manner=order.manner,
+            secret=bytes.fromhex(run.journal.head["secret"]),
+            journal=run.journal,
+            watcher=watcher,
+            on_step=steps.add,
+        )
+        await steps.stored()
+    finally:
+        steps.flush()
+    run.journal.end(trajectory.answer, trajectory.why)
+    store.finish_run(
+        run.id, {"answer": trajectory.answer, "why": trajectory.why, "tokens": trajectory.tokens}
+        | {"seconds": trajectory.seconds, "cost": trajectory.cost} | notes_of(trajectory)
+    )  # fmt: skip
+    return trajectory
+
+
+def recorded_tools(journal: Journal) -> tuple[Tool, ...]:
+    """Tools that give what was recorded, and do nothing: for each call the results that the same call had, in order.
+    A call that was not made then fails, and says so."""
+    from thinksmith.agent.replaying import Recorded
+
+    recorded = Recorded(journal)
+    return tuple(recorded.tool(described) for described in journal.head["described"])
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What became of one effect: `line` says it."""
+
+    place: Place
+    line: str
+    ok: bool
+
+
+async def undo(journal: Journal, tools: Sequence[Tool]) -> tuple[Undone, ...]:
+    """Take back what the run did, the last first, as far as its tools can."""
+    by_name = {tool.name: tool for tool in tools}
+    found = []
+    for place in sorted(journal.begun, reverse=True):
+        begun, result = journal.begun[place], journal.results.get(place)
+        if place in journal.undone or (result is not None and not result.effect):
+            continue
+        tool = by_name.get(begun.call["name"])
+        if tool is None or tool.undo is None:
+            found.append(Undone(place, f"{begun.summary}: cannot be undone", False))
+            continue
+        try:
+            line = await tool.undo(begun.record, lambda name, place=place: journal.kept(place, name))  # type: ignore[misc]
+        except (ToolFault, UserError, OSError) as error:
+            found.append(Undone(place, f"{begun.summary}: not undone: {one_line(error)}", False))
+            continue
+        journal.undo(place)
+        found.append(Undone(place, line, True))
+    return tuple(found)
+
+
+class _Steps:
+    """Stores steps beside the work: nobody waits for the disk, since the journal has them already."""
+
+    def __init__(self, store: Store, run_id: str, problem: Problem) -> None:
+        self._keeper, self._problem = Keeper(store, run_id), problem
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    def add(self, step: Step) -> None:
+        self._keeper.check()
+        attempt = Attempt(self._problem, step.trace, _UNJUDGED, step.number, KIND, _notes(step))
+        task = asyncio.create_task(self._keeper.keep([attempt]))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def stored(self) -> None:
+        await asyncio.gather(*self._waiting)
+
+    def flush(self) -> None:
+        for task in self._waiting:
+            task.cancel()
+        self._keeper.flush()
+
+
+def _notes(step: Step) -> dict[str, Any]:
+    return {
+        "step": step.number,
+        "part": step.part,
+        "why": step.why,
+        "step_seconds": step.seconds,
+        "calls": [asdict(each) for each in step.observations],
+    }
+
+
+def _title(task: str) -> str:
+    line = " ".join(task.split())
+    return line if len(line) <= 80 else line[:79] + "…"
+
+
+def with_limits(order: Order, limits: Limits) -> Order:
+    """The same with other limits: for a run that is gone on with."""
+    return replace(order, limits=limits)
