@@ -50,7 +50,8 @@ class Begun:
 
 @dataclass(slots=True)
 class Journal:
-    """Make one with `create` or `open`. `head` is what the run was started with (JSON)."""
+    """Make one with `create` or `open`. `head` is what the run was started with (JSON). `thoughts`, `results`, `texts`
+    are those of earlier processes: what this one adds is on the disk, and need not be held as well."""
 
     folder: Path
     head: Mapping[str, Any]
@@ -60,7 +61,7 @@ class Journal:
     always: set[str] = field(default_factory=set)
     undone: set[Place] = field(default_factory=set)
     texts: dict[Place, str] = field(default_factory=dict)
-    """What tools gave in an earlier process, where it was short."""
+    """What tools gave, where it was short."""
     ended: Mapping[str, Any] | None = None
     _file: int = -1
 
@@ -106,7 +107,6 @@ class Journal:
     # What happens
 
     def thought(self, step: int, thought: Thought) -> None:
-        self.thoughts[step] = thought
         self._write(
             {
                 "kind": "thought",
@@ -131,7 +131,6 @@ class Journal:
         """What came of a call; `whole` is what the tool gave, kept beside where the observation is cut."""
         if observation.handle:
             self._store(self.folder / "observations" / f"{observation.handle}.txt", whole.encode())
-        self.results[place] = observation
         told = {"observation": asdict(observation), "text": "" if observation.handle else whole}
         self._write({"kind": "result", "place": place, **told}, safe=place in self.begun)
 

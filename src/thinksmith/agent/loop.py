@@ -154,7 +154,7 @@ class _Agent:
         self._talk.hear([_heard(each) for each in observations])
         recalled += sum(each.seconds for each in observations) if recalled else 0.0
         step = Step(number, part, trace, tuple(observations), recalled or time.perf_counter() - began, why)
-        self._steps.append(step)
+        self._hold(step)
         self._meter.add(trace, recalled)
         self._follow(step, reply)
         self._watcher.ended(step)
@@ -195,6 +195,13 @@ class _Agent:
     async def _allowed(self, tool: Tool, call: ToolCall, intent: Intent | None) -> Decision:
         with self._meter.waiting():
             return await self._approve(tool, call, intent)
+
+    def _hold(self, step: Step) -> None:
+        """Keep the step. Each prompt holds all before it, so where the history is messages only the last is kept."""
+        if self._steps and isinstance(self._talk, MessagesTalk):
+            last = self._steps[-1]
+            self._steps[-1] = replace(last, trace=replace(last.trace, prompt_ids=(), top_logprobs=None))
+        self._steps.append(step)
 
     def hear(self, prompt: str) -> None:
         self._talk.hear([Message(role="user", content=prompt)])
