@@ -3,7 +3,6 @@ an observation; only the owner's Ctrl-C and a journal that cannot be written end
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from thinksmith.agent.journal import Begun, Journal, Place
 from thinksmith.agent.observing import clean, cut, harmless, marked, nonce
 from thinksmith.agent.reading_on import Wholes
 from thinksmith.agent.texts import REFUSED, UNKNOWN
+from thinksmith.agent.within import within
 from thinksmith.errors import UserError, one_line
 from thinksmith.records import ToolCall
 
@@ -74,7 +74,7 @@ class Acting:
         result, unsure = await _run(tool, call["arguments"], intent)
         summary = intent.summary if intent else tool.name
         happened = tool.kind != "read" and (result.ok or unsure)
-        effect = (summary + (" (perhaps: it was stopped)" if unsure else "")) if happened else ""
+        effect = (summary + (" (perhaps: it failed)" if unsure else "")) if happened else ""
         return self._told(result, call, tool, place, effect=effect)
 
     async def _settled(self, tool: Tool, begun: Begun) -> Result | None:
@@ -82,16 +82,15 @@ class Acting:
         if tool.settled is None:
             return Result(f"{tool.name}: {UNKNOWN}", ok=False)
         try:
-            return await tool.settled(begun.record)
-        except (ToolFault, UserError, OSError) as error:
+            return await within(tool.seconds, tool.settled(begun.record))
+        except Exception as error:
             return Result(f"{tool.name}: {UNKNOWN} ({one_line(error)})", ok=False)
 
     async def _intent(self, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Intent | None, Result | None]:
         if tool.intend is None:
             return None, None
         try:
-            async with asyncio.timeout(tool.seconds):
-                return await tool.intend(arguments), None
+            return await within(tool.seconds, tool.intend(arguments)), None
         except Exception as error:
             return None, _failure(tool, error)
 
@@ -124,19 +123,16 @@ class Acting:
 
 
 async def _run(tool: Tool, arguments: Mapping[str, Any], intent: Intent | None) -> tuple[Result, bool]:
-    """The result, and whether an effect may have been had although there is none."""
+    """The result; and, where it is none, whether an effect may have been had all the same."""
     try:
-        async with asyncio.timeout(tool.seconds):
-            result = await tool.call(arguments, intent)
-    except TimeoutError as error:
-        return _failure(tool, error), tool.kind != "read"
+        result = await within(tool.seconds, tool.call(arguments, intent))
     except ToolFault as error:  # it says so itself: nothing was done
         return _failure(tool, error), False
     except Exception as error:
         return _failure(tool, error), tool.kind != "read"
     if not isinstance(result, Result) or not isinstance(result.text, str):
         return Result(f"{tool.name} gave no text: its function is at fault", ok=False), tool.kind != "read"
-    return result, False
+    return result, tool.kind == "send" and not result.ok  # who was reached may have done something, and failed then
 
 
 def _failure(tool: Tool, error: Exception) -> Result:

@@ -95,8 +95,8 @@ def _fence(said: str, tools: Mapping[str, Tool]) -> tuple[str, tuple[ToolCall, .
     blocks = fenced(said)
     language, code = blocks[-1] if blocks else ("", "")
     tool = next((tool for tool in tools.values() if tool.fence and tool.fence == language), None)
-    required = list(tool.parameters.get("required", ())) if tool else []
-    if tool is None or len(required) != 1 or not code.strip():
+    required = tool.parameters.get("required") if tool else None
+    if tool is None or not isinstance(required, list | tuple) or len(required) != 1 or not code.strip():
         return said, ()
     at = max(said.rfind(f"{fence}{language}") for fence in ("```", "~~~"))
     return said[:at], (ToolCall(name=tool.name, arguments={required[0]: code}),)
@@ -113,17 +113,21 @@ def _checked(call: ToolCall, tools: Mapping[str, Tool]) -> Asked:
 
 
 def _misfit(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """What is wrong with arguments, by their schema; "" for nothing."""
+    """What is wrong with arguments, by their schema; "" for nothing. No schema leads to another place: a `$ref` that is
+    not in the schema itself is never fetched."""
     from jsonschema import Draft202012Validator
+    from referencing import Registry
 
-    errors = sorted(
-        Draft202012Validator(dict(schema)).iter_errors(dict(arguments)), key=lambda error: list(map(str, error.path))
-    )
-    if not errors:
+    try:
+        found = list(Draft202012Validator(dict(schema), registry=Registry()).iter_errors(dict(arguments)))
+    except Exception as error:  # the schema is at fault, in any of many ways
+        return f"its schema cannot be used ({type(error).__name__}), so it cannot be called"
+    if not found:
         return ""
-    first = errors[0]
+    first = min(found, key=lambda error: list(map(str, error.path)))
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.path).lstrip(".")
-    taken = ", ".join(schema.get("properties", {})) or "none"
+    properties = schema.get("properties")
+    taken = ", ".join(properties) if isinstance(properties, Mapping) and properties else "none"
     return f"{where + ': ' if where else ''}{_short(first.message)}; it takes: {taken}"
 
 

@@ -4,16 +4,18 @@ what its tools gave, and to take back what it did."""
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from platformdirs import user_data_path
 
 from thinksmith.agent.contract import Approve, Step, Tool, ToolFault, Watcher
+from thinksmith.agent.idstalk import IdsTalk
 from thinksmith.agent.journal import Journal, Place
 from thinksmith.agent.loop import Manner, work
 from thinksmith.agent.meter import Limits
@@ -30,7 +32,8 @@ _UNJUDGED = Verdict("bad_gold", reason="a step of an agent has no gold answer")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a run is started with. `tools` are specs, `yes` the names of tools that need not be asked about."""
+    """What a run is started with. `tools` are specs, `yes` the names of tools that need not be asked about. `history`:
+    chat messages, or the `ids` themselves, for models that were trained so."""
 
     task: str
     model: str
@@ -39,6 +42,7 @@ class Order:
     limits: Limits = field(default_factory=Limits)
     manner: Manner = field(default_factory=Manner)
     yes: tuple[str, ...] = ()
+    history: Literal["messages", "ids"] = "messages"
 
     @property
     def problem(self) -> Problem:
@@ -60,6 +64,7 @@ class Order:
             Limits(**value["limits"]),
             Manner(**value["manner"]),
             tuple(value["yes"]),
+            value["history"],
         )
 
 
@@ -80,7 +85,8 @@ def folder_of(store: Store, run_id: str) -> Path:
 
 
 def begin(store: Store, order: Order, engine: Engine, tools: Sequence[Tool]) -> Run:
-    """A new run. Raises UserError where it cannot be written."""
+    """A new run. Raises UserError where it cannot be written, and for tools that it must not have."""
+    check_specs(store, order.tools)
     head = {
         "order": order.to_json(),
         "secret": secrets.token_hex(16),
@@ -93,6 +99,19 @@ def begin(store: Store, order: Order, engine: Engine, tools: Sequence[Tool]) -> 
     info = engine.info
     run_id = store.start_run(KIND, _title(order.task), info.name, info.weights_hash, {"order": head["order"]})
     return Run(run_id, order, Journal.create(folder_of(store, run_id), {"run": run_id, **head}))
+
+
+def check_specs(store: Store, specs: Sequence[str]) -> None:
+    """Raises UserError for tools that reach what keeps the runs, and for a password that would be kept with them."""
+    place = folder_of(store, "x").resolve().parent
+    for spec in specs:
+        name, _, rest = spec.partition(":")
+        root = Path(rest).expanduser().resolve()
+        if name.strip() == "files" and (root in (place, *place.parents) or place in root.parents):
+            raise UserError(f"{root} holds the runs themselves, in {place}: name a folder beside it, or another store")
+        if re.search(r"://[^/@:\s]*:[^/@\s]+@", rest):
+            raise UserError(f"{name}: leave the password out of the URL, it would be kept with the run: PGPASSWORD or "
+                            "~/.pgpass tells it")  # fmt: skip
 
 
 def open_run(store: Store, name: str) -> Run:
@@ -120,6 +139,7 @@ async def carry_out(
             limits=order.limits,
             manner=order.manner,
             secret=bytes.fromhex(run.journal.head["secret"]),
+            talk=IdsTalk(engine) if order.history == "ids" else None,
             journal=run.journal,
             watcher=watcher,
             on_step=steps.add,
@@ -127,6 +147,8 @@ async def carry_out(
         await steps.stored()
     finally:
         steps.flush()
+    if trajectory.steps and trajectory.steps[-1].trace.finish == "error":
+        return trajectory  # the engine failed: the run is not over, and may be gone on with
     run.journal.end(trajectory.answer, trajectory.why)
     store.finish_run(
         run.id, {"answer": trajectory.answer, "why": trajectory.why, "tokens": trajectory.tokens}
@@ -184,6 +206,8 @@ class _Steps:
 
     def add(self, step: Step) -> None:
         self._keeper.check()
+        if step.trace.finish == "error":
+            return  # it is asked again, and the store never changes an attempt
         attempt = Attempt(self._problem, step.trace, _UNJUDGED, step.number, KIND, _notes(step))
         task = asyncio.create_task(self._keeper.keep([attempt]))
         self._waiting.add(task)
