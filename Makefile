@@ -15,7 +15,7 @@ chromium = { command -v chromium || command -v chromium-browser || command -v go
 BENCHES := $(filter-out bench/_% bench/write_docs.py,$(wildcard bench/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install install-test bubblewrap chromium test lint types bench-quick docs clean distclean
+.PHONY: help quickstart install install-test frameworks bubblewrap chromium test lint types bench-quick docs clean distclean
 .DELETE_ON_ERROR:
 
 help: ## what can be made
@@ -24,7 +24,7 @@ help: ## what can be made
 quickstart: install ## install into .venv and see a small model learn to reason (about a minute)
 	@$(BIN)/thinksmith quickstart
 
-test: install-test bubblewrap chromium ## install what tests need and run them all
+test: install-test .venv-openai-autogen/.installed bubblewrap chromium ## install what tests need and run them all
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 bubblewrap: ## install bubblewrap where it is missing and apt is there (the sandbox's strongest layer)
@@ -37,7 +37,7 @@ chromium: ## install Chromium where it is missing and apt is there (pages are te
 	@$(chromium) || echo "Chromium is missing (apt install chromium): the tests of pages in a browser are skipped" >&2
 
 lint: install-test ## style and likely mistakes
-	@$(BIN)/ruff check src tests bench && $(BIN)/ruff format --check src tests bench
+	@$(BIN)/ruff check src tests bench examples && $(BIN)/ruff format --check src tests bench examples
 
 types: install-test ## mypy --strict over src
 	@$(BIN)/mypy
@@ -62,6 +62,15 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
 	@$(PIP) install --editable '.[test]'
 	@touch $@ $(VENV)/.installed
 
+# Agent frameworks whose requirements do not agree with ours; what needs CrewAI is skipped without it: it is large.
+frameworks: .venv-openai-autogen/.installed .venv-crewai/.installed ## install what some examples need, in environments of their own (1 GB)
+
+.venv-%/.installed: examples/frameworks/requirements-%.txt | $(VENV)/.made
+	@echo "Installing $* into $(@D)"
+	@$(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@touch $@
+
 # The first Python that is a 3.11 or 3.12 and can make environments (Debian keeps that part in python3-venv).
 $(VENV)/.made:
 	@for python in $(PYTHON) python3 python3.12 python3.11; do \
@@ -74,7 +83,7 @@ $(VENV)/.made:
 
 clean: ## remove caches and build outputs; .venv, runs and the store stay
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## the same, and .venv
-	@rm -rf $(VENV)
+distclean: clean ## the same, and .venv and those of frameworks
+	@rm -rf $(VENV) .venv-openai-autogen .venv-crewai
