@@ -19,6 +19,7 @@ from thinksmith.agent.idstalk import IdsTalk
 from thinksmith.agent.journal import Journal, Place
 from thinksmith.agent.loop import Manner, work
 from thinksmith.agent.meter import Limits
+from thinksmith.agent.opening import split
 from thinksmith.agent.outcome import Trajectory, notes_of
 from thinksmith.engines.contract import Engine
 from thinksmith.errors import UserError, one_line
@@ -104,7 +105,7 @@ def begin(store: Store, order: Order, engine: Engine, tools: Sequence[Tool]) -> 
 def check_specs(store: Store, specs: Sequence[str]) -> None:
     """Raises UserError for tools that reach what keeps the runs, and for a password that would be kept with them."""
     place = folder_of(store, "x").resolve().parent
-    for spec in specs:
+    for spec in split(specs):
         name, _, rest = spec.partition(":")
         root = Path(rest).expanduser().resolve()
         if name.strip() == "files" and (root in (place, *place.parents) or place in root.parents):
@@ -149,12 +150,15 @@ async def carry_out(
         steps.flush()
     if trajectory.steps and trajectory.steps[-1].trace.finish == "error":
         return trajectory  # the engine failed: the run is not over, and may be gone on with
-    run.journal.end(trajectory.answer, trajectory.why)
-    store.finish_run(
-        run.id, {"answer": trajectory.answer, "why": trajectory.why, "tokens": trajectory.tokens}
-        | {"seconds": trajectory.seconds, "cost": trajectory.cost} | notes_of(trajectory)
-    )  # fmt: skip
+    await asyncio.to_thread(_end, run, store, trajectory)  # the disk is waited for, and others may be at work
     return trajectory
+
+
+def _end(run: Run, store: Store, trajectory: Trajectory) -> None:
+    told = {"answer": trajectory.answer, "why": trajectory.why, "tokens": trajectory.tokens}
+    told |= {"seconds": trajectory.seconds, "cost": trajectory.cost}
+    run.journal.end(trajectory.answer, trajectory.why)
+    store.finish_run(run.id, told | notes_of(trajectory))
 
 
 def recorded_tools(journal: Journal) -> tuple[Tool, ...]:
