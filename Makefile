@@ -12,10 +12,11 @@ apt = { command -v apt-get >/dev/null || exit 0; \
   { $$as_root apt-get install -y -q $(1) || { $$as_root apt-get update -q && $$as_root apt-get install -y -q $(1); }; } \
   >/dev/null 2>&1 || true; }
 chromium = { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
+postgres = { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1
 BENCHES := $(filter-out bench/_% bench/write_docs.py,$(wildcard bench/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install install-test frameworks bubblewrap chromium test lint types bench-quick docs clean distclean
+.PHONY: help quickstart install install-test frameworks bubblewrap chromium postgres test lint types bench-quick docs clean distclean
 .DELETE_ON_ERROR:
 
 help: ## what can be made
@@ -24,7 +25,7 @@ help: ## what can be made
 quickstart: install ## install into .venv and see a small model learn to reason (about a minute)
 	@$(BIN)/thinksmith quickstart
 
-test: install-test .venv-openai-autogen/.installed bubblewrap chromium ## install what tests need and run them all
+test: install-test .venv-openai-autogen/.installed bubblewrap chromium postgres ## install what tests need and run them all
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 bubblewrap: ## install bubblewrap where it is missing and apt is there (the sandbox's strongest layer)
@@ -35,6 +36,10 @@ bubblewrap: ## install bubblewrap where it is missing and apt is there (the sand
 chromium: ## install Chromium where it is missing and apt is there (pages are tested in it)
 	@$(chromium) || $(call apt,chromium)
 	@$(chromium) || echo "Chromium is missing (apt install chromium): the tests of pages in a browser are skipped" >&2
+
+postgres: ## install PostgreSQL where it is missing and apt is there (tests start a server of their own)
+	@$(postgres) || $(call apt,postgresql)
+	@$(postgres) || echo "PostgreSQL is missing (apt install postgresql): its tests are skipped" >&2
 
 lint: install-test ## style and likely mistakes
 	@$(BIN)/ruff check src tests bench examples && $(BIN)/ruff format --check src tests bench examples

@@ -28,10 +28,10 @@ LARGE = 1_000_000
 
 def build(top: Path) -> Path:
     """A root with honest files and with every kind of way out, beside what must not be reached."""
-    outside, root = top / "outside", top / "root"
-    for folder in (outside / "deep", root / "a" / "b", root / "Case", top / "root-evil"):
+    outside, root = top / "outside", top / "base"
+    for folder in (outside / "deep", root / "a" / "b", root / "Case", top / "base-evil"):
         folder.mkdir(parents=True)
-    for path in (outside / "secret", outside / "deep" / "secret", outside / "twin", top / "root-evil" / "secret"):
+    for path in (outside / "secret", outside / "deep" / "secret", outside / "twin", top / "base-evil" / "secret"):
         path.write_bytes(SECRET)
     for path in ("plain", "a/plain", "a/b/plain", "Case/plain", "é", ".hidden"):
         (root / path).write_bytes(f"honest {path}".encode())
@@ -68,8 +68,8 @@ def root(place: Path) -> Root:
 
 NAMES = [
     "plain", "a", "b", "Case", "case", "é", "e\u0301", ".hidden", "link", "folder-link", "up-link", "climb", "secret",
-    "inner-link", "inner-folder", "loop", "dangling", "chain", "proc-link", "hard", "fifo", "null", "outside", "root",
-    "root-evil", "deep", "twin", "proc", "self", "etc", "..", ".", "", "...", "..\\", "~", "%2e%2e", "\uff0e\uff0e",
+    "inner-link", "inner-folder", "loop", "dangling", "chain", "proc-link", "hard", "fifo", "null", "outside", "base",
+    "base-evil", "deep", "twin", "proc", "self", "etc", "..", ".", "", "...", "..\\", "~", "%2e%2e", "\uff0e\uff0e",
     "//",
 ]  # fmt: skip
 paths = st.one_of(
@@ -130,15 +130,15 @@ def test_a_path_is_refused_with_a_line_that_can_be_shown(path: str) -> None:
 # --- the list: ways out, each with every operation
 
 ESCAPES = [
-    "..", "../outside/secret", "../root-evil/secret", "a/../../outside/secret", "./../outside/secret",
+    "..", "../outside/secret", "../base-evil/secret", "a/../../outside/secret", "./../outside/secret",
     "a/b/../../../outside/secret", "/etc/passwd", "//etc/passwd", "/", "/proc/self/environ", "link",
     "folder-link/secret", "folder-link/deep/secret", "folder-link", "up-link/outside/secret", "a/climb/secret",
     "inner-link", "inner-folder/plain", "inner-folder/../../outside/secret", "loop", "loop/x", "dangling",
     "chain/secret", "chain/../secret", "proc-link/etc/passwd", "proc-link", "null", "hard", "fifo", "fifo/x",
     "plain/x", "plain/../../outside/secret", "plain\0", "\0", "../outside/secret\0.txt", "a\nb", "x" * 300,
     "/".join("x" * 70), "y/" * 3000 + "z", "", " ", ".", "a/..", "\ud800", "a/\u202etxt.exe",
-    "folder-link/../outside/secret", "up-link", "up-link/root-evil/secret", "{top}/outside/secret",
-    "{top}/root/../outside/secret", "{top}/root-evil/secret", "file:///etc/passwd/../../x",
+    "folder-link/../outside/secret", "up-link", "up-link/base-evil/secret", "{top}/outside/secret",
+    "{top}/base/../outside/secret", "{top}/base-evil/secret", "file:///etc/passwd/../../x",
 ]  # fmt: skip
 
 
@@ -176,8 +176,8 @@ def test_no_way_out(tmp_path: Path, escape: str) -> None:
     if _leads_down(path):
         root.remove_folder(path)
     after = snapshot(tmp_path)
-    assert {key: value for key, value in after.items() if "/root/" not in key} == {
-        key: value for key, value in before.items() if "/root/" not in key
+    assert {key: value for key, value in after.items() if "/base/" not in key} == {
+        key: value for key, value in before.items() if "/base/" not in key
     }
     assert not any(value == b"written" for key, value in after.items() if key in before)
     root.close()
@@ -210,7 +210,7 @@ def test_the_system_s_own_files_are_out_of_reach() -> None:
     with pytest.raises(UserError, match="system's own"):
         Root("/proc")
     root = Root("/")
-    for path in ("proc/self/environ", "proc/self/root/etc/hostname", "sys/kernel/mm/transparent_hugepage/enabled"):
+    for path in ("proc/self/environ", "proc/self/cwd/etc/hostname", "sys/kernel/mm/transparent_hugepage/enabled"):
         with pytest.raises(ToolFault):
             root.content(path, LARGE)
     for path in ("proc", "proc/self", "sys"):

@@ -61,6 +61,19 @@ def test_a_mistake_is_told_before_a_model_is_opened(cli, own_store, arguments, s
     assert "nowhere" not in done.err
 
 
+def test_tasks_are_an_agents(cli, own_store):
+    few = ("agent/office", "-n", 2, "--model", "tiny", "--max-tokens", 8)
+    done = cli("eval", *few)
+    assert done.code == 0, done.err
+    assert "for each task (95 %), with 0.0 [0.0, 0.0] calls" in done.out
+    with Store.open() as store:
+        assert store.runs()[0].config["strategy"] == "agent"
+    refused = cli("eval", *few, "--strategy", "single")
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1
+    assert "single only answers: --strategy agent" in refused.err
+
+
 def test_the_help_names_every_strategy(cli):
     shown = " ".join(cli("eval", "--help").out.split())
     assert all(name in shown for name in STRATEGIES)

@@ -133,6 +133,9 @@ class Watcher:
     def alarm(self, alarm: object) -> None:
         pass
 
+    def warming(self, step: int, loss: float) -> None:
+        pass
+
     def step(self, metrics: dict[str, float]) -> None:
         self.steps.append(int(metrics["step"]))
         if self.steps[-1] == self.stop_after:
@@ -227,6 +230,8 @@ def cut(name: str, whole: GRPORecipe, model: str, sets: dict[str, str]) -> Dry:
         "evaluation.n": 2,
         "evaluation.max_tokens": 12,
     }
+    if whole.warmup:
+        sizes |= {"warmup.steps": 2, "warmup.trajectories": 8, "warmup.batch": 4}
     if whole.evaluation.every:
         sizes |= {"evaluation.every": 1, "evaluation.every_n": 2}
     return Dry(whole, load(name, GRPORecipe, sizes | sets), model)

@@ -90,7 +90,11 @@ class Journal:
             raise UserError(f"cannot read {path}: {error.strerror or error}") from error
         journal = cls(folder, {}, _file=file)
         journal._lock()
-        journal._read()
+        try:
+            journal._read()
+        except UserError:
+            journal.close()
+            raise
         return journal
 
     def __enter__(self) -> Self:
@@ -218,13 +222,18 @@ class Journal:
             raise UserError(f"{self.folder.name} is at work in another process: wait for its end, or stop it") from None
 
     def _read(self) -> None:
-        """All entries up to the first that is not whole, which can only be the last; it is cut off."""
+        """All entries up to the first that is not whole; it is cut off. That can only be the last: raises UserError
+        where whole ones stand behind it, since what they tell of would be done again."""
         with open(self._file, "rb", closefd=False) as file:
             file.seek(0)
             good = 0
             for line in file:
                 entry = _entry(line)
                 if entry is None:
+                    if any(map(_entry, file)):
+                        raise UserError(
+                            f"{self.folder}/journal.jsonl was damaged after {good:,} bytes: it is left as it is"
+                        )
                     break
                 self._take(entry)
                 good += len(line)

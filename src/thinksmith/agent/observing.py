@@ -15,14 +15,16 @@ from thinksmith.agent.texts import LEFT_OUT
 LARGEST = 4_000_000  # characters of a result that are kept at all
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_TAGS = "think|thinking|thought|reasoning|tool_calls?|tool_responses?|tool_results?|function_calls?|tools|s"
+_TAGS = "think|thinking|thought|reasoning|tool_?calls?|tool_?responses?|tool_results?|function_calls?|tools|s"
 _SPECIAL = re.compile(
     r"<(?=\|[^<>|\n]{1,64}\|>"  # <|im_end|> and all of its kind
     r"|｜[^<>\n]{1,64}｜>"  # DeepSeek's
     rf"|/?(?:{_TAGS})\b[^<>\n]{{0,64}}>"
     r"|(?:function|parameter)=|/(?:function|parameter)>"
-    r"|(?:start|end)_of_turn>|(?:bos|eos|pad|unk)>)"
-    r"|\[(?=/?(?:INST|THINK|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|AVAILABLE_TOOLS|SYSTEM_PROMPT|CALL_ID|ARGS)\])"
+    r"|(?:start|end)_of_\w{1,16}>|(?:bos|eos|pad|unk|sop|eop)>|\w{1,32}_TOKEN>|SPECIAL_\d{1,4}>|</?SYS>>"
+    r"|/?(?:seed|minimax):\w{1,32}>|/?longcat_\w{1,32}>)"
+    r"|\[(?=/?(?:INST|THINK|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|AVAILABLE_TOOLS|SYSTEM_PROMPT|CALL_ID|ARGS"
+    r"|gMASK|PREFIX|MIDDLE|SUFFIX|IMG)\])"
     r"|\[(?=data from |end of data )",
     re.IGNORECASE,
 )

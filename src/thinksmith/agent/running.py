@@ -110,7 +110,7 @@ def check_specs(store: Store, specs: Sequence[str]) -> None:
         root = Path(rest).expanduser().resolve()
         if name.strip() == "files" and (root in (place, *place.parents) or place in root.parents):
             raise UserError(f"{root} holds the runs themselves, in {place}: name a folder beside it, or another store")
-        if re.search(r"://[^/@:\s]*:[^/@\s]+@", rest):
+        if re.search(r"://[^/@:\s]*:[^/@\s]+@|[?&]password=", rest, re.IGNORECASE):
             raise UserError(f"{name}: leave the password out of the URL, it would be kept with the run: PGPASSWORD or "
                             "~/.pgpass tells it")  # fmt: skip
 

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from thinksmith.records import Sampling
 
 _STRATEGY = (
-    "How the model is asked: single, budget=512, vote@8, adaptive, best_of@4, confident, beam, dvts, refine, race or "
-    "cascade; with settings, such as vote@16:weigh=confidence."
+    "How the model is asked: single, budget=512, vote@8, adaptive, best_of@4, confident, beam, dvts, refine, race, "
+    "cascade or agent; with settings, such as vote@16:weigh=confidence or agent:tools=calculator+python. "
+    "[default: single; agent for tasks]"
 )
+
+_MOST_TASKS = 48  # that are listed on a terminal; the report has all
 
 
 def evaluate(
@@ -34,9 +37,12 @@ def evaluate(
             metavar="NAME", help="As thinksmith models lists them, a folder or a hub id. [default: as it says there]"
         ),
     ] = "",
-    n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many problems.")] = 300,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", min=1, metavar="N", help="How many problems. [default: 300; of tasks all]"),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="Attempts at each problem.")] = 1,
-    strategy: Annotated[str, typer.Option(metavar="SPEC", help=_STRATEGY)] = "single",
+    strategy: Annotated[str, typer.Option(metavar="SPEC", help=_STRATEGY)] = "",
     temperature: Annotated[
         float | None,
         typer.Option(min=0, metavar="T", help="0 takes the likeliest token. [default: the model's own, else 1]"),
@@ -76,16 +82,17 @@ def evaluate(
     from thinksmith.evaluate.cards import advice
     from thinksmith.evaluate.evaluate import evaluate as run
     from thinksmith.evaluate.report import check_report, render_report, stored_report
-    from thinksmith.problems.load import load_checked
+    from thinksmith.problems.load import brings_tasks, load_checked
     from thinksmith.store.store import Store
     from thinksmith.strategies.names import strategy as named
 
     if report:  # told before an hour is spent on what could not be written
         check_report(report)
     asked = _seeds(seeds) or [seed]
-    plan = named(strategy)
+    tasks = brings_tasks(problems)
+    plan = named(strategy or ("agent" if tasks else "single"))
     model = model or default_model(os.environ)
-    loaded = load_checked(problems, n, split=split, seed=seed)
+    loaded = load_checked(problems, n or (None if tasks else 300), split=split, seed=seed)
     if loaded.findings:
         unusable = f"{len(loaded.findings)} of {len(loaded.problems)} gold answers cannot be verified"
         typer.echo(f"thinksmith: {unusable}, the first: {loaded.findings[0]}", err=True)
@@ -177,6 +184,10 @@ def _print(out: Console, page: Report, run_ids: Sequence[str], sampled_by: str) 
                 for label, each in groups.items()
             ]
             print_table(out, (name, ">accuracy", "95 % interval", ">problems"), rows)
+    for each in page.lists:
+        if each.title == "Tasks":
+            shown = [tuple(cell.text for cell in row) for row in each.rows[:_MOST_TASKS]]  # type: ignore[union-attr]
+            print_table(out, (each.columns[0], *(f">{name}" for name in each.columns[1:])), shown)
     for table in page.tables:
         if table.title in ("Over k attempts", "By seed"):
             print_table(out, (table.columns[0], *(f">{name.split(':')[0]}" for name in table.columns[1:])), table.rows)  # type: ignore[arg-type]
@@ -197,6 +208,9 @@ def _print_effort(out: Console, summary: Summary) -> None:
     if summary.traces > 1:
         traces = f"{summary.traces:,.1f} traces for each attempt"
         out.print(f"spent     {spent.mean:,.0f} tokens on average, 95 % within {spent.p95:,.0f}, in {traces}")
+    if done := summary.acted:
+        beside = f"{done.failed.mean:,.1f} of them did not work, {done.refused.mean:,.1f} were not allowed"
+        out.print(f"steps     {done.steps} for each task (95 %), with {done.calls} calls: {beside}")
     habits = f"{summary.check_share:.1%} with a self-check, {summary.backtrack_share:.1%} with backtracking"
     of = f" (of {summary.audited:,} that were read)" if summary.audited < sum(summary.counts.values()) else ""
     out.print(f"traces    {habits}{of}")

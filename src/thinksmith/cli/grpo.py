@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from thinksmith.training.ranks import Ranks
+    from thinksmith.training.rl.calling import Calling
     from thinksmith.training.rl.run import Result
 
 _KEPT = "interrupted; finished steps are kept: the same command with --out {folder} goes on from the last checkpoint"
@@ -88,10 +89,23 @@ def _print_result(screen: Console, result: Result) -> None:
 
     screen.print()
     screen.print(f"   before  {result.before.line}")
+    if result.warmed:
+        screen.print(f"   warm    {result.warmed.line}")
     screen.print(f"   after   {result.after.line}")
     screen.print(Text.assemble("   change  ", (str(result.difference), "bold")))
     won = f"{result.difference.wins} problems won, {result.difference.losses} lost"
+    for stage, found in result.calls.items():
+        screen.print(Text(f"   calls   {stage:<7} {_calling(found)}"))
     screen.print(f"           {won}; trained for {result.train_seconds:.0f} s, {result.seconds:.0f} s in all")
+
+
+def _calling(found: Calling) -> str:
+    """When tools were called."""
+    fitting = found.fitting
+    return (
+        f"{found.where_needed.mean:.0%} where one is needed, {found.where_not.mean:.0%} where none is; "
+        f"right, and called exactly where needed: {fitting.mean:.1%} [{fitting.low:.1%}, {fitting.high:.1%}]"
+    )
 
 
 def _print_next(result: Result) -> None:

@@ -46,15 +46,23 @@ _LINE: _Rows = (
     ("rollout_tokens_per_s", "rollout tokens/s", "{:,.0f}", None),
     ("train_tokens_per_s", "training tokens/s", "{:,.0f}", None),
 )
+# Of runs with tools alone.
+_CALLS: _Rows = (
+    ("call_share_needed", "calls where needed", "{:.0%}", 1.0),
+    ("call_share_needless", "where not", "{:.0%}", 1.0),
+)
 GRPO = Look(
     {
         "before": "1  Measuring the model on held-out problems",
+        "warmup": "   Warming it up: it learns how tools are called, and not when",
+        "warmed": "   Measuring what it knows now",
         "training": "2  Training it with GRPO on verifiable rewards",
         "after": "3  Measuring again on the same problems",
     },
-    _LINE,
+    (*_LINE[:2], *_CALLS, *_LINE[2:]),
     (
         *_LINE[:2],
+        *_CALLS,
         ("held_out_accuracy", "held-out accuracy", "{:.0%}", 1.0),
         *_LINE[2:4],
         ("truncated_share", "cut off", "{:.0%}", 1.0),
@@ -107,7 +115,7 @@ class Screen:
         self.alarms: list[Alarm] = []
         self._stage: Stage = "before"
         self._total = self._done = self._correct = self._cut = self._unanswered = 0
-        self._began = self._told = 0.0
+        self._began = self._told = self._loss = 0.0
         self._ends: deque[float] = deque(maxlen=_PACE_OVER + 1)  # when the last steps ended
         self._live: Live | None = None
 
@@ -143,6 +151,10 @@ class Screen:
         self._unanswered += attempt.verdict.status == "no_answer"
         self._show(self._progress_text())
 
+    def warming(self, step: int, loss: float) -> None:
+        self._done, self._loss = step, loss
+        self._show(self._progress_text())
+
     def step(self, metrics: dict[str, float]) -> None:
         self._done = int(metrics["step"])
         self.history.append(metrics)
@@ -176,6 +188,8 @@ class Screen:
             self.console.print(line)
 
     def _progress_text(self) -> str:
+        if self._stage == "warmup":
+            return f"   step {self._done}/{self._total}  loss {self._loss:.3f}"
         accuracy = f"{self._correct / self._done:.1%}" if self._done else "–"
         return (
             f"   {self._done}/{self._total}  accuracy so far {accuracy}  "
@@ -209,7 +223,8 @@ class Screen:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for key, name, form, top in self.look.panel:
             values = _values(self.history, key)
-            if not values and (self.history or (key, name, form, top) not in self.look.line):
+            row = (key, name, form, top)
+            if not values and (self.history or row not in self.look.line or row in _CALLS):
                 continue
             line = Text(sparkline([value for value in values if math.isfinite(value)], top), "cyan")
             if key == "held_out_accuracy":

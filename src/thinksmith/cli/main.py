@@ -16,6 +16,7 @@ import typer
 
 from thinksmith import __version__
 from thinksmith.cli import (
+    agent,
     ask,
     audit,
     chat,
@@ -31,6 +32,7 @@ from thinksmith.cli import (
     fit,
     grpo,
     lesson,
+    mcp,
     models,
     problems,
     quickstart,
@@ -60,6 +62,7 @@ app.command("quickstart")(quickstart.quickstart)
 app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
 app.command("race")(race.race)
+app.command("agent")(agent.agent)
 app.command("audit")(audit.audit)
 app.command("problems")(problems.problems)
 app.command("verify")(verify.verify)
@@ -75,6 +78,7 @@ app.command("dpo")(dpo.dpo)
 app.command("grpo")(grpo.grpo)
 app.command("lesson")(lesson.lesson)
 app.command("serve")(serve.serve)
+app.command("mcp")(mcp.mcp)
 app.command("runs")(runs.runs)
 app.command("traces")(traces.traces)
 app.command("export")(export.export)

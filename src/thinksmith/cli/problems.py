@@ -71,16 +71,22 @@ def _thorough_findings(loaded: Loaded) -> list[str]:
 
 def _list(out: Console) -> None:
     from thinksmith.problems.datasets import DATASETS
-    from thinksmith.problems.families import FAMILIES
+    from thinksmith.problems.families import EVERY, FAMILIES
     from thinksmith.problems.gym_audit import SERVED
     from thinksmith.problems.load import MIXED
+    from thinksmith.problems.office import NAME as OFFICE
+    from thinksmith.problems.office import TASKS
 
     out.print("families: drawn by a seed; a tenth of all problems is held out as the test split", style="bold")
-    for family in FAMILIES.values():
+    for family in EVERY.values():
         out.print(f"  {family.name:<12} {family.about}")
         for name, parameter in family.parameters.items():
             out.print(f"    {f'{name}={parameter.default}':<16} {_range(parameter):<24} {parameter.about}", style="dim")
-    out.print(f"  {MIXED:<12} all of them in equal shares")
+    out.print(f"  {MIXED:<12} {', '.join(FAMILIES)} in equal shares")
+    out.print("tasks for an agent, each judged by the state in which it is left", style="bold")
+    out.print(
+        f"  {OFFICE:<12} {len(TASKS)} tasks of a seed, over files, SQLite and Python; options: level, task, variants"
+    )
     out.print("data sets", style="bold")
     for data_set in DATASETS.values():
         out.print(f"  {data_set.name:<12} {data_set.about}; splits: {', '.join(data_set.splits)}")
@@ -97,9 +103,11 @@ def _range(parameter: Parameter) -> str:
 
 def _show(out: Console, problems: Sequence[Problem]) -> None:
     from thinksmith.cli.screen import clean
+    from thinksmith.verify.verdict import TASK
 
     for problem in problems:
         out.print(problem.id, style="bold")
         out.print(clean(problem.text))
-        out.print(f"→ {clean(problem.answer)}" if problem.answer is not None else "no gold answer", style="green")
+        without = "a task, judged by the state in which it is left" if problem.kind == TASK else "no gold answer"
+        out.print(f"→ {clean(problem.answer)}" if problem.answer is not None else without, style="green")
         out.print()

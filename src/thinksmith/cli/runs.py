@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+_UNJUDGED = ("ask", "replay", "chat", "agent")  # kinds of runs whose attempts have no gold answer
+
 
 def runs(
     limit: Annotated[int, typer.Option(min=0, metavar="N", help="How many, latest first; 0 shows all.")] = 20,
@@ -27,7 +29,7 @@ def runs(
             return
         rows = []
         for run in shown:
-            correct = f"{run.correct / run.attempts:.1%}" if run.attempts and run.kind not in ("ask", "replay") else "–"
+            correct = f"{run.correct / run.attempts:.1%}" if run.attempts and run.kind not in _UNJUDGED else "–"
             rows.append((run.id, run.status, run.model, f"{run.attempts:,}", correct, run.name))
         print_table(out, ("run", "status", "model", ">attempts", ">correct", "name"), rows)
         if len(shown) < len(found):

@@ -8,10 +8,13 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from thinksmith.store.store import StoredAttempt
 
 _SHORT = 24  # characters of an answer in the table
+_COLUMNS = (">attempt", "status", ">tokens", "answer", "gold", "problem")
+_STEP_COLUMNS = (">attempt", ">step", "part", ">tokens", "calls", "said")  # of an agent's run
 
 
 def traces(
@@ -31,8 +34,7 @@ def traces(
     """List a run's attempts, or read them whole with --full."""
     from itertools import islice
 
-    from thinksmith.cli.screen import console, one_line, print_table
-    from thinksmith.cli.screen import status as shown_status
+    from thinksmith.cli.screen import console, print_table
     from thinksmith.store.store import Store
 
     out = console()
@@ -52,36 +54,66 @@ def traces(
                 last = stored.id
                 _print_whole(out, stored)
         else:
-            rows = []
+            rows, columns = [], _COLUMNS
             for stored in shown:
-                attempt, last = stored.attempt, stored.id
-                said, gold = attempt.verdict.extracted or attempt.trace.answer, attempt.problem.answer or "–"
-                texts = (one_line(said)[:_SHORT], one_line(gold)[:_SHORT], one_line(attempt.problem.text))
-                judged = shown_status(attempt.verdict.status)
-                if attempt.verdict.judge:
-                    judged.append(f" by {one_line(attempt.verdict.judge)[:_SHORT]}")
-                rows.append((str(stored.id), judged, f"{attempt.trace.tokens:,}", *texts))
+                last = stored.id
+                if "part" in stored.attempt.notes:
+                    columns = _STEP_COLUMNS
+                rows.append(_step(stored) if columns is _STEP_COLUMNS else _judged(stored))
             if not rows:
                 out.print("no such attempt in this run")
                 return
-            print_table(out, (">attempt", "status", ">tokens", "answer", "gold", "problem"), rows)
+            print_table(out, columns, rows)
         if limit and next(found, None):
             more = f"there are more: --after {last} shows the next, --limit 0 all"
             out.print(f"{more}; thinksmith audit ATTEMPT looks at one", style="dim")
 
 
+def _judged(stored: StoredAttempt) -> tuple[str | Text, ...]:
+    """An attempt's row."""
+    from thinksmith.cli.screen import one_line, status
+
+    attempt = stored.attempt
+    said, gold = attempt.verdict.extracted or attempt.trace.answer, attempt.problem.answer or "–"
+    judged = status(attempt.verdict.status)
+    if attempt.verdict.judge:
+        judged.append(f" by {one_line(attempt.verdict.judge)[:_SHORT]}")
+    texts = (one_line(said)[:_SHORT], one_line(gold)[:_SHORT], one_line(attempt.problem.text))
+    return (str(stored.id), judged, f"{attempt.trace.tokens:,}", *texts)
+
+
+def _step(stored: StoredAttempt) -> tuple[str | Text, ...]:
+    """The row of an agent's step, which nobody judges: its calls, or what it said."""
+    from thinksmith.cli.screen import one_line
+
+    notes, trace = stored.attempt.notes, stored.attempt.trace
+    names = [f"{call['call']['name']}{'' if call['ok'] else ' ✗'}" for call in notes["calls"]]
+    said = "" if names else one_line(trace.answer)
+    return (
+        str(stored.id), str(notes["step"]), notes["part"], f"{trace.tokens:,}", one_line(", ".join(names)) or "–", said
+    )  # fmt: skip
+
+
 def _print_whole(out: Console, stored: StoredAttempt) -> None:
-    from thinksmith.cli.screen import clean, status
+    from json import dumps
+
+    from rich.text import Text
+
+    from thinksmith.cli.screen import clean, one_line, status
 
     attempt = stored.attempt
     trace, verdict = attempt.trace, attempt.verdict
-    out.print(
-        f"attempt {stored.id} ", status(verdict.status), f" {attempt.problem.id}, {trace.tokens:,} tokens", sep=""
-    )
-    out.print(clean(attempt.problem.text), style="bold")
+    step = attempt.notes if "part" in attempt.notes else None
+    judged = Text(f"step {step['step']}, {step['part']}", "bold") if step else status(verdict.status)
+    out.print(f"attempt {stored.id} ", judged, f" {attempt.problem.id}, {trace.tokens:,} tokens", sep="")
+    if not step or not step["step"]:
+        out.print(clean(attempt.problem.text), style="bold")
     if trace.thinking:
         out.print(clean(trace.thinking), style="dim")
     out.print(clean(trace.answer) or "(no answer)")
-    if verdict.reason:
+    for call in step["calls"] if step else ():
+        out.print(f"→ {one_line(call['call']['name'])} {one_line(dumps(call['call']['arguments']))}", style="bold")
+        out.print(clean(call["text"]), style="" if call["ok"] else "red")
+    if verdict.reason and not step:
         out.print(f"→ {clean(verdict.reason)}", style="italic")
     out.print()

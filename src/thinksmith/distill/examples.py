@@ -7,15 +7,18 @@ it, or write it otherwise, and then training would be on other tokens than infer
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from thinksmith.distill.sample import Sample
+from thinksmith.distill.trajectories import KEY, cut_at_turns, has_tools, put_together, recorded
 from thinksmith.errors import UserError
 from thinksmith.policy.policy import Policy, Rendered
-from thinksmith.records import Message
+from thinksmith.policy.tools import hermes
+from thinksmith.records import Message, ToolCall
 from thinksmith.thinking import Tags, is_open, split
 from thinksmith.training.batches import Example
 from thinksmith.training.supervised.shelf import Shelf
@@ -122,7 +125,11 @@ def examples_of(samples: Iterable[Sample], policy: Policy, turn: Turn, max_lengt
 
 def completion_text(sample: Sample, turn: Turn) -> str:
     """What is sampled after the generation prompt, without the token that ends the turn."""
-    tags, thinking, answer = turn.tags, sample.thinking.strip("\n"), sample.answer.strip("\n")
+    return _written(sample.thinking, sample.answer, turn)
+
+
+def _written(thinking: str, answer: str, turn: Turn) -> str:
+    tags, thinking, answer = turn.tags, thinking.strip("\n"), answer.strip("\n")
     if not thinking and not turn.opens:
         return answer
     if tags.answer:
@@ -140,11 +147,48 @@ def _example(
         return UNFINISHED
     if not sample.answer.strip():
         return EMPTY
+    if KEY in sample.meta:
+        return recorded(sample.meta[KEY], policy)
+    if has_tools(sample.messages):
+        return _conversation(sample, policy, turn)
     prompt = _prompt(sample, policy, rendered)
     if prompt is None:
         return REFUSED
-    text = completion_text(sample, turn)
-    if turn.opens and not turn.tags.answer and not prompt.text.endswith("\n"):
+    ids = _turn_ids(sample.thinking, sample.answer, policy, turn, prompt.text.endswith("\n"))
+    return ids if isinstance(ids, str) else Example(prompt.ids, ids)
+
+
+def _conversation(sample: Sample, policy: Policy, turn: Turn) -> Example | str:
+    """A conversation with tools: all of the assistant's turns are learnt."""
+    last = Message(role="assistant", content=sample.answer, thinking=sample.thinking)
+    opening, turns = cut_at_turns([*sample.messages, last])
+    written = []
+    for message, said in turns:
+        calls = [ToolCall(name=call["name"], arguments=call["arguments"]) for call in message.get("tool_calls") or ()]
+        answer = "\n".join(filter(None, (message["content"].strip("\n"), hermes(calls))))
+        thinking = message.get("thinking", "")
+        if not thinking:
+            parts = split(answer, turn.tags)
+            thinking, answer = parts.thinking, parts.answer
+        ids = _turn_ids(thinking, answer, policy, turn, True)
+        if isinstance(ids, str):
+            return ids
+        written.append((ids, said))
+    return put_together(policy, opening, written, _tools(sample)) or REFUSED
+
+
+def _tools(sample: Sample) -> list[Mapping[str, Any]]:
+    """The descriptions of tools that a row has beside its messages."""
+    found = sample.meta.get("tools")
+    found = json.loads(found) if isinstance(found, str) and found else found
+    return [tool for tool in found or () if isinstance(tool, Mapping) and "function" in tool]
+
+
+def _turn_ids(thinking: str, answer: str, policy: Policy, turn: Turn, on_a_line: bool) -> tuple[int, ...] | str:
+    """A turn as it would have been sampled, its end included, or why it cannot be. `on_a_line`: the prompt before it
+    ends a line."""
+    text = _written(thinking, answer, turn)
+    if turn.opens and not turn.tags.answer and not on_a_line:
         text = "\n" + text  # the thinking begins on a line of its own
     ids = policy.encode(text)
     if _unknown(policy) in ids:
@@ -153,9 +197,9 @@ def _example(
         return ENDS_INSIDE
     # As the engine reads what it samples.
     read = split(policy.decode(ids), turn.tags, opened=turn.opens)
-    if (read.thinking.strip(), read.answer.strip()) != (sample.thinking.strip(), sample.answer.strip()):
+    if (read.thinking.strip(), read.answer.strip()) != (thinking.strip(), answer.strip()):
         return ELSE
-    return Example(prompt.ids, (*ids, turn.end_id))
+    return (*ids, turn.end_id)
 
 
 def _unknown(policy: Policy) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from thinksmith.distill.trajectories import ids_of
 from thinksmith.records import Attempt, Message
 
 
@@ -17,7 +18,7 @@ class Sample:
     `thinking` and `answer` are without the tags. `gold` is the right answer, None if none is known; `kind` names its
     verifier, "" for none known. `status` is the verdict's, "" if it was never judged. `tokens` were sampled, 0 if
     unknown; `finish` as in `Trace`. `model` is the teacher. `meta` is the problem's, and whatever columns a file had
-    that are none of the above (JSON).
+    that are none of the above (JSON); of an agent's attempt also the ids of its trajectory (`trajectories.py`).
     """
 
     id: str
@@ -47,7 +48,7 @@ class Sample:
             tokens=trace.tokens,
             finish=trace.finish,
             model=trace.model,
-            meta=problem.meta,
+            meta={**problem.meta, **ids_of(attempt)},
         )
 
     @property

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from thinksmith.engines.contract import Delta, Engine, EngineInfo, Reads
+from thinksmith.engines.contract import Delta, Engine, EngineInfo, Reads, Turns
 from thinksmith.records import Request, Trace
 
 
 class Around:
-    """Fulfils `thinksmith.engines.contract.Engine`, and `Reads` where the engine inside does. All is handed on to that,
-    but for what an heir does itself."""
+    """Fulfils `thinksmith.engines.contract.Engine`, and `Reads` and `Turns` where the engine inside does. All is handed
+    on to that, but for what an heir does itself."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         if isinstance(engine, Reads):
             self.tags, self.decode = engine.tags, engine.decode
+        if isinstance(engine, Turns):
+            self.turn = engine.turn
 
     @property
     def info(self) -> EngineInfo:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from thinksmith.records import Request, Sampling, Trace
+from thinksmith.records import Message, Request, Sampling, Trace
 from thinksmith.thinking import Tags
 
 
@@ -136,4 +136,16 @@ class Opens(Protocol):
     @property
     def opens_thinking(self) -> bool:
         """Does the template open a thinking?"""
+        ...
+
+
+@runtime_checkable
+class Turns(Protocol):
+    """An engine that knows how its model's turns follow each other: so a conversation goes on from the ids that were
+    sampled, and nothing of it is tokenised again."""
+
+    def turn(self, messages: Sequence[Message], *, ended: bool) -> tuple[int, ...]:
+        """The ids between what the assistant sampled and where it goes on after `messages`: the end of its turn (unless
+        it sampled that: `ended`), the messages, and the opening of its next turn, as its template writes them. What a
+        tool gave is text, whatever stands in it. Raises UserError where the template cannot."""
         ...

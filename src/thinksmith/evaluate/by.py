@@ -13,6 +13,7 @@ from thinksmith.evaluate.statistics.measures import AtK, answer_classes, measure
 from thinksmith.evaluate.statistics.stats import Accuracy, Means, accuracy, share
 from thinksmith.records import Problem
 from thinksmith.store.figures import Figures, Ints
+from thinksmith.verify.verdict import TASK
 
 META = ("subject", "level", "difficulty", "topic", "category", "type")
 """What of a problem's `meta` is looked at, where it is given."""
@@ -82,7 +83,7 @@ def at_k(figures: Figures) -> tuple[tuple[AtK, ...], int]:
     problems they are of.
 
     Comparing the answers with each other takes longest, so of a big run some problems are drawn, with a fixed seed.
-    Empty where problems have one attempt.
+    Empty where problems have one attempt; without maj@k of tasks.
     """
     counts_P = np.bincount(figures.problem_N[figures.counted_N], minlength=len(figures.problems))
     has = np.flatnonzero(counts_P)
@@ -96,7 +97,9 @@ def at_k(figures: Figures) -> tuple[tuple[AtK, ...], int]:
     part = of_problems(figures, has)
     ks = sorted({2**power for power in range(most.bit_length()) if 2**power <= most} | {most})
     found = measures(part, ks, class_N=answer_classes(part))
-    return tuple(each for each in found if not each.name.startswith("avg")), len(has)
+    # Tasks of agents are judged by what was done: there is nothing to vote on.
+    without = ("avg", "maj") if all(problem.kind == TASK for problem in part.problems) else ("avg",)
+    return tuple(each for each in found if not each.name.startswith(without)), len(has)
 
 
 def _different(figures: Figures) -> Ints:

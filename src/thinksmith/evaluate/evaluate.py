@@ -22,11 +22,11 @@ from thinksmith.store.keeper import Keeper
 from thinksmith.store.store import Store, config_hash
 from thinksmith.strategies.contract import Outcome
 from thinksmith.strategies.driver import Failure, Job, drive
-from thinksmith.strategies.names import Named, Opener
+from thinksmith.strategies.names import STRATEGIES, Named, Opener
 from thinksmith.strategies.names import strategy as named
 from thinksmith.verify import judged_beside, require
 from thinksmith.verify.model_judge import judge as ask_judge
-from thinksmith.verify.verdict import JUDGED
+from thinksmith.verify.verdict import JUDGED, TASK
 
 SINGLE = "single"
 
@@ -57,13 +57,14 @@ def evaluate(
     `on_attempt` gets every attempt in the order of finishing, those of the resumed run first. `judge` is the model that
     is asked about problems of kind `judge`; `open` opens the other models that a strategy names.
 
-    UserError: no problem, two problems with one id, an unknown strategy or kind of answer, or what a kind needs (a
-    judge, a sandbox) is not there; or attempts that raised an exception: these are not stored, the run stays
-    unfinished, and the same call makes just those again. Ctrl-C raises KeyboardInterrupt and leaves the run to be
-    resumed.
+    UserError: no problem, two problems with one id, an unknown strategy or kind of answer, tasks for an agent with a
+    strategy that only answers, or what a kind needs (a judge, a sandbox) is not there; or attempts that raised an
+    exception: these are not stored, the run stays unfinished, and the same call makes just those again. Ctrl-C raises
+    KeyboardInterrupt and leaves the run to be resumed.
     """
     _check(problems, samples, judge)
     plan = named(strategy)
+    _check_tasks(problems, plan)
     identity = (
         "eval",
         name,
@@ -152,7 +153,7 @@ class _Work:
             at_work = beside.enter_context(self._draws[self._engine.info.name].at(problem))
             strategy = self._plan.make(self._sampling, job.sample, open_beside)
             outcome = await strategy(problem, at_work)
-        verdict = await _verdict(problem, outcome.chosen, self._judge)
+        verdict = outcome.verdict or await _verdict(problem, outcome.chosen, self._judge)
         notes = {} if self._plan.name == SINGLE else _notes(outcome)
         await self._keeper.keep([Attempt(problem, outcome.chosen, verdict, job.sample, self._plan.spec, notes)])
 
@@ -190,11 +191,22 @@ def _check(problems: Sequence[Problem], samples: int, judge: Engine | None) -> N
     twice, times = Counter(problem.id for problem in problems).most_common(1)[0]
     if times > 1:
         raise UserError(f"{times} problems have the id {twice!r}: give each its own")
-    kinds = {problem.kind for problem in problems}
+    kinds = {problem.kind for problem in problems} - {TASK}
     if judge and JUDGED not in kinds:
         raise UserError(f"a judge is asked about problems of kind {JUDGED}, and there are none: leave --judge out")
     for kind in kinds - {JUDGED} if judge else kinds:
         require(kind)  # before anything was spent
+
+
+def _check_tasks(problems: Sequence[Problem], plan: Named) -> None:
+    """UserError where tasks meet a strategy that only answers, or an agent problems that bring no tools."""
+    known = STRATEGIES.get(plan.name)  # one of your own may do either
+    task = next((problem for problem in problems if problem.kind == TASK), None)
+    if known and task and not known.tasks:
+        raise UserError(f"{task.id} is a task for an agent, and {plan.spec} only answers: --strategy agent")
+    plain = next((problem for problem in problems if "world" not in problem.meta), None)
+    if known and known.tasks and plain and not plan.options.get("tools"):
+        raise UserError(f"{plain.id} brings no tools: name some, such as --strategy agent:tools=calculator+python")
 
 
 def _config(

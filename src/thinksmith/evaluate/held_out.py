@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 from thinksmith.engines.contract import Engine, Releases
 from thinksmith.engines.local.engine import LocalEngine
-from thinksmith.evaluate.evaluate import evaluate
+from thinksmith.evaluate.evaluate import SINGLE, evaluate
 from thinksmith.policy.policy import Policy
 from thinksmith.records import Problem, Sampling
 from thinksmith.store.store import Store
 
 
 def held_out_accuracy(
-    problems: Sequence[Problem], engine: Engine, sampling: Sampling, store: Store, name: str
+    problems: Sequence[Problem], engine: Engine, sampling: Sampling, store: Store, name: str, *, strategy: str = SINGLE
 ) -> dict[str, float]:
     """`held_out_accuracy` with its 95 % interval and the number of problems. The attempts are in the store."""
-    _, summary = evaluate(problems, engine, sampling=sampling, store=store, name=name)
+    _, summary = evaluate(problems, engine, sampling=sampling, store=store, name=name, strategy=strategy)
     accuracy = summary.accuracy
     return {
         "held_out_accuracy": accuracy.mean,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from thinksmith.evaluate.acted import Deeds, by_task
 from thinksmith.evaluate.report import Link, Table
 from thinksmith.store.figures import STATUSES, Figures, Ints
 
@@ -56,6 +57,32 @@ def problem_table(figures: Figures, shown: Ints) -> Table:
     )
     columns = ("problem", "text", "gold", "solved", "tokens, mean", "attempts")
     return Table("Problems", columns, tuple(rows), f"{cut}A click on a heading sorts.", sortable=True)
+
+
+def task_table(figures: Figures, deeds: Deeds) -> Table:
+    """The tasks of agents, the least solved first: how often each was solved, and what it took in the mean."""
+    counts_P = np.bincount(figures.problem_N, minlength=len(figures.problems))
+    right_P = np.bincount(figures.problem_N, weights=figures.of_status("correct"), minlength=len(figures.problems))
+    share_P = by_task(figures, figures.of_status("correct").astype(np.float64))
+    means = {name: by_task(figures, deeds.counts_N[name]) for name in ("steps", "calls", "failed")}
+    means["tokens"] = by_task(figures, figures.spent_N.astype(np.float64))
+    rows = []
+    for at in [at for at in np.argsort(share_P, kind="stable").tolist() if counts_P[at]][:MOST_PROBLEMS]:
+        problem = figures.problems[at]
+        name, level = str(problem.meta.get("task") or problem.id), str(problem.meta.get("level", "–"))
+        rows.append(
+            (
+                Link(_short(name), value=name),
+                Link(_short(level), value=level),
+                Link(f"{right_P[at]:.0f} of {counts_P[at]}", value=f"{share_P[at]:.6f}"),
+                *(
+                    Link(f"{each[at]:,.0f}" if key == "tokens" else f"{each[at]:,.1f}", value=f"{each[at]:.2f}")
+                    for key, each in means.items()
+                ),
+            )
+        )
+    columns = ("task", "level", "solved", "steps", "calls", "failed calls", "tokens")
+    return Table("Tasks", columns, tuple(rows), "Means over the attempts at each task.", sortable=True)
 
 
 def attempt_table(figures: Figures, shown: Ints, traces: set[int], run: str) -> Table:

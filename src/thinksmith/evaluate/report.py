@@ -41,6 +41,12 @@ CURVES = (
         band=("held_out_low", "held_out_high"),
         smooth=False,
     ),
+    Curves(
+        "Calls of tools",
+        {"call_share_needed": "where one is needed", "call_share_needless": "where none is"},
+        ".0%",
+        "share of the rollouts with a call",
+    ),
     Curves("Thinking tokens", {"thinking_tokens": "mean thinking tokens"}, "d", "mean per rollout"),
     Curves(
         "Habits of thought",
@@ -201,7 +207,16 @@ def evaluation_report(
         overview=Intervals("Accuracy", _overview({"": summary})),
         families=_families({"": summary}),
         tables=tuple(
-            filter(None, (_verdicts({"attempts": summary}), _effort(summary), _thinking({"": summary}), _at_k(summary)))
+            filter(
+                None,
+                (
+                    _verdicts({"attempts": summary}),
+                    _effort(summary),
+                    _acting(summary),
+                    _thinking({"": summary}),
+                    _at_k(summary),
+                ),
+            )
         ),
         pairs=tuple(pair_of(attempt) for attempt in examples),
         facts=facts_of({"Configuration": config, "Versions": versions or {}}),
@@ -217,8 +232,9 @@ def stored_report(store: Store, run_ids: Sequence[str], *, advised: Sampling | N
 
     UserError for an unknown run, for runs of different models or settings, or where nothing can be verified.
     """
+    from thinksmith.evaluate.acted import deeds_in
     from thinksmith.evaluate.contamination import contamination
-    from thinksmith.evaluate.lists import attempt_table, problem_table, shown_attempts
+    from thinksmith.evaluate.lists import attempt_table, problem_table, shown_attempts, task_table
     from thinksmith.evaluate.several import joined, same_but_seeds, seed_table
     from thinksmith.evaluate.summary import summarise_run
     from thinksmith.evaluate.warnings_ import warnings_of
@@ -238,6 +254,7 @@ def stored_report(store: Store, run_ids: Sequence[str], *, advised: Sampling | N
     )
     examples = [stored for run in runs for stored in store.attempts(run.id, wrong=True, limit=EXAMPLES)][:EXAMPLES]
     shown = shown_attempts(figures)
+    deeds = deeds_in(store, figures)
     page = evaluation_report(
         summary,
         title=runs[0].name,
@@ -252,7 +269,11 @@ def stored_report(store: Store, run_ids: Sequence[str], *, advised: Sampling | N
         tables=(_linked(page.tables[0], figures, shown), *page.tables[1:], *seed_table(runs, each)),
         pairs=tuple(replace(pair, anchor=f"trace-{number}") for pair, number in zip(page.pairs, anchors, strict=True)),
         pairs_note=f"The first that are not correct; thinksmith traces {runs[0].id} --wrong --full shows all.",
-        lists=(problem_table(figures, shown), attempt_table(figures, shown, set(anchors), runs[0].id)),
+        lists=(
+            *((task_table(figures, deeds),) if deeds else ()),
+            problem_table(figures, shown),
+            attempt_table(figures, shown, set(anchors), runs[0].id),
+        ),
     )
 
 
@@ -467,6 +488,31 @@ def _effort(summary: Summary) -> Table:
             f" ({summary.priced:,} of {attempts:,} attempts have a price)." if summary.priced < attempts else "."
         )
     return Table("For each attempt", ("", "mean", "p50", "p95"), tuple(rows), note)
+
+
+def _acting(summary: Summary) -> Table | None:
+    """What agents did, with intervals."""
+    if (done := summary.acted) is None:
+        return None
+    named = {
+        "steps": done.steps,
+        "calls of tools": done.calls,
+        "calls that did not work": done.failed,
+        "calls that were not allowed": done.refused,
+        "steps that brought nothing new": done.repeats,
+        "tokens": done.tokens,
+    }
+    rows = [
+        (
+            name,
+            *(f"{value:,.0f}" if name == "tokens" else f"{value:,.2f}" for value in (each.mean, each.low, each.high)),
+        )
+        for name, each in named.items()
+    ]
+    note = (
+        f"over {done.tasks:,} tasks; {done.answered:.1%} of {done.attempts:,} attempts were ended by the model itself"
+    )
+    return Table("What the agent did, for each task", ("", "mean", "95 % from", "to"), tuple(rows), note)
 
 
 def _at_k(summary: Summary) -> Table | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from thinksmith.errors import UserError
+from thinksmith.evaluate.acted import Acted, acted, deeds_in, deeds_of, notes_of
 from thinksmith.evaluate.by import (
     Groups,
     Mask,
@@ -89,7 +90,8 @@ class Summary:
     (None: none is); a paired comparison tells smaller ones.
 
     `judges` are the models that gave verdicts, `rule` and `judged` the accuracies by rules and by judges (None: by
-    none). Opinions and rules are different measures: where there are both, `line` tells them apart.
+    none). Opinions and rules are different measures: where there are both, `line` tells them apart. `acted` is what
+    agents did (None: it is no evaluation of agents).
     """
 
     accuracy: Accuracy
@@ -115,6 +117,7 @@ class Summary:
     at_k: tuple[AtK, ...] = ()
     at_k_problems: int = 0
     detectable: float | None = None
+    acted: Acted | None = None
 
     @property
     def line(self) -> str:
@@ -168,6 +171,7 @@ def summarise(attempts: Iterable[Attempt], *, tokens_per_s: float | None = None)
         habits_of(made[at] for at in drawn(figures)),
         judges=tuple(sorted({attempt.verdict.judge for attempt in made} - {""})),
         tokens_per_s=tokens_per_s,
+        acted=acted(figures, deeds_of(notes_of(made))),
     )
 
 
@@ -181,6 +185,7 @@ def summarise_run(store: Store, run_id: str, figures: Figures | None = None) -> 
         habits_of(stored.attempt for stored in store.read(some)),
         judges=store.judges(run.id) if figures.judged_N.any() else (),
         tokens_per_s=run.summary.get("tokens_per_s"),
+        acted=acted(figures, deeds_in(store, figures)),
     )
 
 
@@ -213,7 +218,12 @@ def habits_of(attempts: Iterable[Attempt]) -> Habits:
 
 
 def summarise_figures(
-    figures: Figures, habits: Habits, *, judges: Sequence[str] = (), tokens_per_s: float | None = None
+    figures: Figures,
+    habits: Habits,
+    *,
+    judges: Sequence[str] = (),
+    tokens_per_s: float | None = None,
+    acted: Acted | None = None,
 ) -> Summary:
     """The summary of a run's columns. UserError when no attempt can be verified."""
     means = means_of(figures)
@@ -250,6 +260,7 @@ def summarise_figures(
         at_k=measured,
         at_k_problems=of,
         detectable=_detectable(means.mean_P),
+        acted=acted,
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -13,7 +15,8 @@ import torch
 from thinksmith.errors import UserError
 from thinksmith.policy.logprobs import LogProbs, likeliest, sequence_logprobs
 from thinksmith.policy.messages import for_template
-from thinksmith.records import Message, Sampling
+from thinksmith.policy.plain import Plain, special_words
+from thinksmith.records import Message, Sampling, ToolCall
 from thinksmith.thinking import Tags, detect_tags, split
 
 
@@ -96,22 +99,13 @@ class Policy:
         self, messages: Sequence[Message], prefill: str = "", *, tools: Sequence[Mapping[str, Any]] = ()
     ) -> Rendered:
         """The prompt of a chat: the model's template with its generation prompt, then `prefill`. A prefill that begins
-        with a thinking of its own takes the place of the one that the template opens.
+        with a thinking of its own takes the place of the one that the template opens. What tools gave, their
+        descriptions and the arguments of calls are text, whatever stands in them (`plain.py`).
 
         Raises UserError if the model has no chat template or the template refuses the messages.
         """
-        if not self.tokenizer.chat_template:
-            raise UserError(
-                f"model {self.name} has no chat template: send token_ids, or name an instruction-tuned model"
-            )
-        try:
-            chat, told = for_template(messages, tools, str(self.tokenizer.chat_template))
-            more: dict[str, Any] = {} if told is None else {"tools": told}
-            text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **more)
-            before = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=False, **more)
-        except Exception as error:  # a template is a program of the model's maker and may raise anything
-            reason = " ".join(str(error).split())
-            raise UserError(f"the chat template of {self.name} refuses these messages: {reason}") from None
+        plain = Plain(self._special_words, messages, tools)
+        text, before = self._templated(plain.messages(messages), plain.tools(tools), (True, False))
         # Some templates change earlier turns with the generation prompt; then only the end is comparable.
         turn = text[len(before) :] if text.startswith(before) else text.rsplit("\n", 2)[-1]
         at = turn.find(self.tags.start)
@@ -121,7 +115,53 @@ class Policy:
             if not parts.thinking and not parts.answer:
                 text, opened = text[: len(text) - len(opened)], ""
         text += prefill
-        return Rendered(self.encode(text), opened + prefill, text)
+        return Rendered(plain.encode(text, self.encode), plain.text(opened + prefill), plain.text(text))
+
+    def turn(self, messages: Sequence[Message], *, ended: bool) -> tuple[int, ...]:
+        """The ids between what the assistant sampled and where it goes on after `messages` (of the user, the system,
+        or tools): the end of its turn, unless it sampled that itself (`ended`), the messages, and the opening of its
+        next turn.
+
+        It is what the template writes behind a turn of the assistant's, so what was sampled is never written again.
+        Raises UserError for a template that writes no two turns one behind the other.
+        """
+        plain = Plain(self._special_words, messages, ())
+        said = _unsaid(messages)
+        spoken: list[Message] = [Message(role="user", content="?"), Message(role="assistant", content=said)]
+        (closed,) = self._templated(spoken, (), (False,))
+        if messages and messages[0]["role"] == "tool":
+            spoken[-1]["tool_calls"] = _calls_before(messages, said)
+        (alone,) = self._templated(spoken, (), (False,))
+        (whole,) = self._templated([*spoken, *plain.messages(messages)], (), (True,))
+        # What stands before may depend on what follows: whether earlier thinking is shown, say.
+        (_, found, end), (_, _, rest), (_, _, more) = (text.rpartition(said) for text in (closed, alone, whole))
+        if not found or not more.startswith(rest):
+            raise UserError(f"the chat template of {self.name} does not write one turn behind the other: send messages")
+        ids = plain.encode(end + more[len(rest) :], self.encode)
+        return ids[1:] if ended and ids and ids[0] in self.eos_ids else ids
+
+    def _templated(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], prompts: Sequence[bool]
+    ) -> tuple[str, ...]:
+        """The chat as the template writes it, with and without a generation prompt. Raises UserError."""
+        if not self.tokenizer.chat_template:
+            raise UserError(
+                f"model {self.name} has no chat template: send token_ids, or name an instruction-tuned model"
+            )
+        try:
+            chat, told = for_template(messages, tools, str(self.tokenizer.chat_template))
+            more: dict[str, Any] = {} if told is None else {"tools": told}
+            return tuple(
+                self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=prompt, **more)
+                for prompt in prompts
+            )
+        except Exception as error:  # a template is a program of the model's maker and may raise anything
+            reason = " ".join(str(error).split())
+            raise UserError(f"the chat template of {self.name} refuses these messages: {reason}") from None
+
+    @cached_property
+    def _special_words(self) -> re.Pattern[str] | None:
+        return special_words(self.tokenizer)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of `text` as it stands: nothing is put before or after it."""
@@ -213,6 +253,25 @@ class Policy:
                 yield from _parts(name, tensor)
             elif ".lora_" not in name:
                 yield from _parts(name.replace(".base_layer.", "."), tensor)
+
+
+def _unsaid(messages: Sequence[Message]) -> str:
+    """A word that stands in none of the messages."""
+    said, count = repr(messages), 0
+    while (word := f"saidhere{count}") in said:
+        count += 1
+    return word
+
+
+def _calls_before(messages: Sequence[Message], said: str) -> list[ToolCall]:
+    """Calls whose results the first messages are."""
+    results = list(takewhile(lambda message: message["role"] == "tool", messages))
+    return [
+        ToolCall(
+            name=result.get("name") or "tool", arguments={"said": said}, id=result.get("tool_call_id") or f"call_{at}"
+        )
+        for at, result in enumerate(results, 1)
+    ]
 
 
 def _parts(name: str, tensor: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from thinksmith.errors import UserError
-from thinksmith.problems import arithmetic, chains, countdown, divisors, equations, words
+from thinksmith.problems import arithmetic, chains, countdown, divisors, equations, products, words
 from thinksmith.problems.family import Family
 from thinksmith.problems.writer import Style, Writer
 from thinksmith.records import Problem
@@ -16,6 +16,9 @@ from thinksmith.records import Problem
 FAMILIES: dict[str, Family] = {
     module.FAMILY.name: module.FAMILY for module in (arithmetic, chains, countdown, equations, divisors, words)
 }
+"""Those of `mixed`, of which the embedded models were made."""
+EVERY: dict[str, Family] = {**FAMILIES, products.FAMILY.name: products.FAMILY}
+"""Those that have a name."""
 # Drawn from a family until this many candidates in a row were seen already: the family is then taken to be exhausted.
 _PATIENCE = 20_000
 
@@ -32,7 +35,7 @@ class Solution:
 
 def stream(name: str, given: Mapping[str, str], *, split: str, seed: int) -> Iterator[Problem]:
     """Problems of one family and split without end, as drawn: the same one may come again."""
-    family = FAMILIES[name]
+    family = EVERY[name]
     settings = family.settings(given)
     rng = Random(f"{seed}:{name}:{split}")
     while True:
@@ -64,7 +67,7 @@ def sample(
 
 
 def mixture(n: int, *, split: str, seed: int) -> list[Problem]:
-    """n different problems, all families in equal shares, interleaved."""
+    """n different problems, the families of `FAMILIES` in equal shares, interleaved."""
     share = -(-n // len(FAMILIES))
     columns = [sample(name, {}, share, split=split, seed=seed) for name in FAMILIES]
     return list(itertools.islice((p for row in zip(*columns, strict=True) for p in row), n))
@@ -72,7 +75,7 @@ def mixture(n: int, *, split: str, seed: int) -> list[Problem]:
 
 def write_solution(problem: Problem, rng: Random, style: Style) -> Solution:
     """Let the symbolic solver think aloud in the given style."""
-    family = FAMILIES[str(problem.meta["family"])]
+    family = EVERY[str(problem.meta["family"])]
     if rng.random() < style.direct:
         right = rng.random() < style.guess_right
         answer = str(problem.answer) if right else family.guess(problem, rng)

@@ -17,6 +17,8 @@ from thinksmith.problems.gym import gym_problems
 from thinksmith.problems.hub import PREFIX as HUB
 from thinksmith.problems.hub import hub_rows
 from thinksmith.problems.mapping import Placed, columns_from, problems_from
+from thinksmith.problems.office import NAME as OFFICE
+from thinksmith.problems.office import office
 from thinksmith.problems.rows import SUFFIXES, read_rows
 from thinksmith.problems.spec import Spec, did_you_mean, is_file, parse_spec, split_of
 from thinksmith.records import Problem
@@ -58,13 +60,14 @@ class _Source:
 def load(
     spec: str, n: int | None = None, *, split: str = "test", seed: int = 0, all_if_fewer: bool = False
 ) -> list[Problem]:
-    """Problems by name: a family, `mixed`, `gym/NAME`, a named set, a file, or `hub/OWNER/NAME`; options after a colon.
+    """Problems by name: a family, `mixed`, `agent/office`, `gym/NAME`, a named set, a file, or `hub/OWNER/NAME`;
+    options after a colon.
 
     `n` problems of a set are drawn by `seed` without replacement; the draw depends on the problems' ids alone, so it
     does not change with the order of the file, and the first 50 of 100 are the 50 that n=50 gives. `n=None` is all of
-    a set, in its order, and 300 of a family (all, if it has fewer at this difficulty). `split` is the family's, named
-    set's or hub set's, unless the spec names one; a file is taken whole. A gold answer that cannot be verified gives a
-    warning; see `load_checked`.
+    a set, in its order, and 300 of a family (all, if it has fewer at this difficulty); `agent/office` has 24 for each
+    `seed`. `split` is the family's, named set's or hub set's, unless the spec names one; a file is taken whole. A gold
+    answer that cannot be verified gives a warning; see `load_checked`.
 
     Raises UserError for whatever is wrong with the spec, the number, the file or its rows; also where there are fewer
     than `n`, unless `all_if_fewer`.
@@ -83,17 +86,27 @@ def load_checked(
     if n is not None and n < 1:
         raise UserError(f"the number of problems must be at least 1, not {n}")
     parsed = parse_spec(spec)
-    if _begins_with(parsed, {*families.FAMILIES, MIXED}):
+    if _begins_with(parsed, {*families.EVERY, MIXED}):
         own = _family_problems(parsed, n or FAMILY_SIZE, split, seed, all_if_fewer or n is None)
         return Loaded(tuple(own), check(own))
     if parsed.source.startswith(GYM) and not parsed.source.endswith(SUFFIXES):
         drawn = gym_problems(parsed, n or FAMILY_SIZE, split=split, seed=seed, all_if_fewer=all_if_fewer or n is None)
         return Loaded(tuple(drawn), check(drawn))
+    if brings_tasks(spec):
+        _, split, options = split_of(Spec(parsed.source.replace(OFFICE, "office", 1), parsed.options), split)
+        return Loaded(tuple(office(options, n, split=split, seed=seed, all_if_fewer=all_if_fewer)), ())
     source = _source(parsed, split)
     placed = _draw(source, n, seed, all_if_fewer)
     places = {one.problem.id: f"{source.shown}:{one.number}" for one in placed}
     problems = tuple(one.problem for one in placed)
     return Loaded(problems, check(problems, places))
+
+
+def brings_tasks(spec: str) -> bool:
+    """Whether a spec names tasks for an agent, judged by the state in which it is left. Raises UserError for one that
+    cannot be read."""
+    source = parse_spec(spec).source
+    return source == OFFICE or source.startswith(f"{OFFICE}/")
 
 
 def check(problems: Iterable[Problem], places: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
@@ -113,7 +126,7 @@ def _family_problems(spec: Spec, n: int, split: str, seed: int, all_if_fewer: bo
     if name != MIXED:
         return families.sample(name, options, n, split=split, seed=seed, all_if_fewer=all_if_fewer)
     if options:
-        raise UserError(f"mixed takes no options, only a family does: {', '.join(families.FAMILIES)}")
+        raise UserError(f"mixed takes no options, only a family does: {', '.join(families.EVERY)}")
     return families.mixture(n, split=split, seed=seed)
 
 
@@ -161,7 +174,7 @@ def _hub(spec: Spec, split: str) -> _Source:
 
 
 def _unknown(source: str) -> str:
-    known = [*families.FAMILIES, MIXED, *DATASETS]
+    known = [*families.EVERY, MIXED, OFFICE, *DATASETS]
     files = ", ".join(SUFFIXES)
     listed = f"; known are {', '.join(known)}, gym/NAME, files ({files}) and hub/OWNER/NAME"
     what = "there is no such file" if "/" in source or "." in source else "there is no such set of problems"

@@ -126,9 +126,15 @@ def _table(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseMode
             found = get_args(found)[1]
         elif isinstance(found, type) and issubclass(found, BaseModel) and str(name) in found.model_fields:
             found = found.model_fields[str(name)].annotation
+            # A table that need not be there is `Table | None`.
+            found = next((each for each in get_args(found) if _is_table(each)), found)
         else:
             return None
     return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def to_toml(recipe: BaseModel) -> str:

@@ -150,6 +150,8 @@ def ours(spec: str) -> Named:
     if name not in STRATEGIES or len(spec) > 200:
         near = did_you_mean(name[:50], STRATEGIES, otherwise=f"; known: {', '.join(STRATEGIES)}")
         raise Refusal(f"no strategy {name[:50]!r}{near}", status=404, field="model")
+    if STRATEGIES[name].tasks:  # its tools would be this machine's
+        raise Refusal(f"{name} has tools, so it is the operator's to name", status=403, field="model")
     if any(f"{key}=" in spec.replace(" ", "") for key in ("model", "file", "then")):
         raise Refusal("a strategy with model=, file= or then= is the operator's to name", status=403, field="model")
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from thinksmith.engines.contract import Engine
-from thinksmith.records import Problem, Trace
+from thinksmith.records import Problem, Trace, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Outcome:
     (sampled ones, also those that were thrown away), and `why` it stopped.
 
     `trace` is the one whose answer it is; None: the last. `notes` (JSON) are what the strategy wants to keep beside,
-    such as how many voted for the answer.
+    such as how many voted for the answer. `verdict` is there where the strategy judged the end state itself, as an
+    agent's world does; else the verifier decides.
     """
 
     answer: str
@@ -29,6 +30,7 @@ class Outcome:
     why: str
     trace: Trace | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
 
     @property
     def chosen(self) -> Trace:

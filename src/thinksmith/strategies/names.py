@@ -47,11 +47,13 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Where a factory is, what `=VALUE` means to it, and one line for people."""
+    """Where a factory is (a module of this folder, or the whole path of another), what `=VALUE` means to it, and one
+    line for people. `tasks`: it judges tasks of an agent."""
 
     module: str
     about: str
     value: str = ""
+    tasks: bool = False
 
 
 STRATEGIES: dict[str, _Known] = {
@@ -66,8 +68,9 @@ STRATEGIES: dict[str, _Known] = {
     "refine": _Known("refine", "answer, be told what is wrong, try again"),
     "race": _Known("race", "draws until one is verified"),
     "cascade": _Known("cascade", "a cheap model first, a bigger one or more thinking where it is unsure"),
+    "agent": _Known("thinksmith.agent.evaluated", "plan, call tools, look back, answer", tasks=True),
 }
-"""Name → the module of this folder whose function of the same name makes it. One entry a strategy."""
+"""Name → the module whose function of the same name makes it. One entry a strategy."""
 
 
 def strategy(spec: str) -> Named:
@@ -118,7 +121,8 @@ def _factory(name: str) -> tuple[Callable[..., Strategy], str]:
         listed = f"; known: {', '.join(STRATEGIES)}"
         raise UserError(f"no strategy {name!r}{did_you_mean(name, STRATEGIES, otherwise=listed)}")
     known = STRATEGIES[name]
-    return getattr(importlib.import_module(f"thinksmith.strategies.{known.module}"), name), known.value
+    module = known.module if "." in known.module else f"thinksmith.strategies.{known.module}"
+    return getattr(importlib.import_module(module), name), known.value
 
 
 def _written(match: re.Match[str], name: str, value: str, known: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from thinksmith.records import Problem, Trace, Verdict
-from thinksmith.verify.verdict import JUDGED, VERIFIERS, check_gold, require, verify
+from thinksmith.verify.verdict import JUDGED, TASK, VERIFIERS, check_gold, require, verify
 
 THREADS = 4
 """How many slow verdicts are under way at a time. A thread only waits; the work is in other processes."""
@@ -28,21 +28,21 @@ def verify_all(
     Raises UserError, before anything is verified, for a kind that cannot be verified here.
     """
     pairs = list(pairs)
-    for kind in {problem.kind for problem, _ in pairs}:
+    for kind in {problem.kind for problem, _ in pairs} - {TASK}:
         require(kind)
-    tasks = [(VERIFIERS[problem.kind].slow, partial(verify, problem, trace)) for problem, trace in pairs]
+    tasks = [(_slow(problem), partial(verify, problem, trace)) for problem, trace in pairs]
     return _side_by_side(tasks, threads, on_verdict)
 
 
 def judged(problem: Problem, trace: Trace) -> Verdict:
     """`verify`; of a kind that no rule decides the verdict is "error", not judged."""
-    return verify(problem, trace) if problem.kind in VERIFIERS else Verdict("error", reason="not judged")
+    return verify(problem, trace) if problem.kind in (*VERIFIERS, TASK) else Verdict("error", reason="not judged")
 
 
 async def judged_beside(problem: Problem, trace: Trace, pool: Executor | None = None) -> Verdict:
     """`judged` from within an event loop. A slow verdict, which may take its whole deadline, is waited for in a thread
     (of `pool`), and the others go on meanwhile."""
-    if problem.kind in VERIFIERS and VERIFIERS[problem.kind].slow:
+    if _slow(problem):
         return await asyncio.get_running_loop().run_in_executor(pool, judged, problem, trace)
     return judged(problem, trace)
 
@@ -54,13 +54,14 @@ def check_all(
     on_checked: Callable[[str | None], None] | None = None,
 ) -> list[str | None]:
     """`check_gold(…, thorough=True)` for every problem, in order; `on_checked` is told of each. Raises UserError."""
-    for kind in {problem.kind for problem in problems} - {JUDGED}:
+    for kind in {problem.kind for problem in problems} - {JUDGED, TASK}:
         require(kind)
-    tasks = [
-        (problem.kind != JUDGED and VERIFIERS[problem.kind].slow, partial(check_gold, problem, thorough=True))
-        for problem in problems
-    ]
+    tasks = [(_slow(problem), partial(check_gold, problem, thorough=True)) for problem in problems]
     return _side_by_side(tasks, threads, on_checked)
+
+
+def _slow(problem: Problem) -> bool:
+    return problem.kind in VERIFIERS and VERIFIERS[problem.kind].slow
 
 
 def _side_by_side(

@@ -21,6 +21,10 @@ Judge = Callable[[Problem, str], str | None]
 JUDGED = "judge"
 """The kind of problems that no rule decides: a model is asked (`thinksmith.verify.model_judge`)."""
 
+TASK = "task"
+"""The kind of problems that are tasks for an agent: their world judges its end state, and no text says anything."""
+_TOLD = "this is a task for an agent, judged by what it did: --strategy agent"
+
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
@@ -94,8 +98,11 @@ def verify(problem: Problem, trace: Trace, *, last_number: bool = False) -> Verd
     engine's failure is `error`; thinking that was not closed, or an answer that was cut off by length, is
     `truncated` whatever it says; nothing to take as an answer is `no_answer`; an answer that costs more to decide than
     a verdict may is `timeout`. `last_number` switches on the fallback of `extract`. A failure of our own is tried once
-    more, and then is `error` with its name, so that it never counts as a wrong answer.
+    more, and then is `error` with its name, so that it never counts as a wrong answer. Of a task, whose end state is
+    not in its trace, the verdict is `error` too.
     """
+    if problem.kind == TASK:
+        return unfinished(trace) or Verdict("error", reason=_TOLD)
     verifier = _verifier(problem.kind)
     failure = ""
     for _ in range(2):
@@ -115,7 +122,7 @@ def check_gold(problem: Problem, *, thorough: bool = False) -> str | None:
     patterns look whether these can be used. `thorough` also runs what takes its time, such as the tests on the
     reference solution. Raises UserError for an unknown kind.
     """
-    if problem.kind == JUDGED:
+    if problem.kind in (JUDGED, TASK):
         return None
     verifier = _verifier(problem.kind)
     try:
@@ -149,6 +156,8 @@ def unfinished(trace: Trace) -> Verdict | None:
 def _verifier(kind: str) -> Verifier:
     if kind == JUDGED:
         raise UserError("answers of kind judge need a judging model: thinksmith eval … --judge MODEL")
+    if kind == TASK:
+        raise UserError("tasks have no answer to verify, an agent does them: thinksmith eval … --strategy agent")
     if kind not in VERIFIERS:
         near = get_close_matches(kind[:100], [*VERIFIERS, JUDGED], 1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join([*VERIFIERS, JUDGED])}"

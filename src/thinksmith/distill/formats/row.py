@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from thinksmith.problems.rows import describe
-from thinksmith.records import Message
+from thinksmith.records import Message, ToolCall
 
 Values = dict[str, Any]
 """A row by its columns."""
@@ -62,8 +62,29 @@ def _message(value: Any, column: str) -> dict[str, Any]:
     if not isinstance(role, str) or not isinstance(said, str):
         raise BadRow(f"{column!r} has a message without text for its role and its content")
     thought = next((rest.pop(name) for name in THOUGHTS if isinstance(rest.get(name), str)), "")
-    message = {"role": ROLES.get(role.casefold(), role), "content": said}
+    message: dict[str, Any] = {"role": ROLES.get(role.casefold(), role), "content": said}
+    if rest.get("tool_calls"):
+        message["tool_calls"] = _calls(rest.pop("tool_calls"), column)
     return message | ({"thinking": thought} if thought else {}) | rest
+
+
+def _calls(value: Any, column: str) -> list[ToolCall]:
+    """Calls in our form, of such in OpenAI's, whose arguments are a text. Raises BadRow."""
+    found = []
+    for each in value if isinstance(value, list) else [value]:
+        said = each.get("function", each) if isinstance(each, dict) else None
+        name, given = (said.get("name"), said.get("arguments")) if isinstance(said, dict) else (None, None)
+        try:
+            arguments = json.loads(given) if isinstance(given, str) else given
+        except ValueError:
+            arguments = None
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            raise BadRow(f"{column!r} has a call without a name or without arguments by name")
+        call = ToolCall(name=name, arguments=arguments)
+        if isinstance(each.get("id"), str):
+            call["id"] = each["id"]
+        found.append(call)
+    return found
 
 
 def own_prompt(written: list[dict[str, Any]]) -> tuple[Message, ...]:

@@ -33,7 +33,7 @@ from thinksmith.errors import UserError
 from thinksmith.native.threads import let_go
 from thinksmith.policy.policy import Policy
 from thinksmith.policy.tools import check_tools
-from thinksmith.records import Request, Sampling, Trace
+from thinksmith.records import Message, Request, Sampling, Trace
 from thinksmith.thinking import Part, Piece, Tags
 
 SLOTS = 256
@@ -128,6 +128,10 @@ class LocalEngine:
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of `text` as it stands: nothing is put before or after it."""
         return self._policy.encode(text)
+
+    def turn(self, messages: Sequence[Message], *, ended: bool) -> tuple[int, ...]:
+        """The ids between what the assistant sampled and where it goes on after `messages`; see `Policy.turn`."""
+        return self._policy.turn(messages, ended=ended)
 
     @property
     def opens_thinking(self) -> bool:

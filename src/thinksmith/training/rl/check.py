@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from thinksmith.errors import UserError
 from thinksmith.records import Problem
 from thinksmith.training.adapt import check_quantised
+from thinksmith.training.rl.episodes import named
 from thinksmith.training.rl.recipe import GRPORecipe
 from thinksmith.training.rl.room import check_room
 from thinksmith.verify import VERIFIERS, check_gold, require
+from thinksmith.verify.verdict import TASK
 
 NEED_GOLD = ("correctness", "length", "code_tests")  # rewards that ask whether the answer is right
 
@@ -57,6 +59,7 @@ def _faults(recipe: GRPORecipe) -> Iterator[str]:
     yield from _batch_faults(recipe)
     yield from _ratio_faults(recipe)
     yield from _plan_faults(recipe)
+    yield from _agent_faults(recipe)
 
 
 def _batch_faults(recipe: GRPORecipe) -> Iterator[str]:
@@ -114,6 +117,20 @@ def _plan_faults(recipe: GRPORecipe) -> Iterator[str]:
         yield "all weights under [rewards] are 0, so nothing would be learnt: give one reward another weight"
 
 
+def _agent_faults(recipe: GRPORecipe) -> Iterator[str]:
+    if recipe.agent is None:
+        if recipe.warmup is not None:
+            yield "[warmup] is for the trajectories of [agent]: add that table, or leave [warmup] out"
+        if "calls" in recipe.rewards:
+            yield "the reward 'calls' does nothing without [agent]: add that table, or leave the reward out"
+        return
+    named(recipe.agent)
+    if recipe.warmup is not None and recipe.training.tuning == "lora":
+        yield '[warmup] moves all weights: set training.tuning = "full", or leave [warmup] out'
+    if recipe.warmup is not None and recipe.training.sharding == "full":
+        yield '[warmup] is done by one process: set training.sharding = "none", or leave [warmup] out'
+
+
 def _around(choices: Sequence[int], value: int) -> list[int]:
     """The largest choice below and the smallest above a value, as far as there are."""
     return [
@@ -130,7 +147,8 @@ def _check_verifiable(recipe: GRPORecipe, problems: Sequence[Problem], held_out:
     for kind in sorted({problem.kind for problem in (*problems, *held_out)}):
         if kind == "judge":
             raise UserError("answers of kind judge need a judging model, which training has not: name other problems")
-        require(kind)
+        if kind != TASK or recipe.agent is None:
+            require(kind)
     asking = [name for name in NEED_GOLD if name in recipe.rewards]
     if not asking:
         return
@@ -148,6 +166,8 @@ def _check_verifiable(recipe: GRPORecipe, problems: Sequence[Problem], held_out:
 
 def _gold_fault(problem: Problem) -> str | None:
     """As `check_gold`, without waiting for a worker."""
+    if problem.kind == TASK:  # its world knows
+        return None
     verifier = VERIFIERS[problem.kind]
     if verifier.slow and verifier.check is None:
         return "has no answer" if problem.answer is None else None

@@ -152,6 +152,7 @@ class _Loop:
                 seed=recipe.seed,
                 step=step,
                 ranks=self._ranks,
+                agent=recipe.agent,
             )
         if isinstance(self._engine, Releases):
             self._engine.release()  # the backward pass wants the memory; what was cached of prompts is void after it

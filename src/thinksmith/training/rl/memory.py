@@ -48,12 +48,15 @@ def _filled(training: Training, tokens: int) -> Training:
 
 def grpo_training(policy: Policy, recipe: GRPORecipe, problems: Sequence[Problem]) -> Training:
     """What a recipe comes to, with the longest prompt of `problems`."""
-    longest = max(problems, key=lambda problem: len(problem.text))
+    asked = max(problems, key=lambda problem: len(problem.text))
     table = recipe.training
     lora = table.tuning == "lora"
     base = taken_apart(recipe.model)[1].get("quantize", "") if lora else ""
     precision: Precision = "fp32" if policy.model.dtype.itemsize > 2 else "bf16"
-    prompt = len(policy.render(longest.messages).ids)
+    prompt = len(policy.render(asked.messages).ids)
+    longest = recipe.rollout.max_tokens
+    if recipe.agent:  # what tools give comes to what is sampled, and no more than the context has room for
+        longest = max(longest, min(2 * longest * recipe.agent.steps, policy.context_length - prompt))
     return Training(
         method="grpo",
         tuning=table.tuning,
@@ -63,11 +66,11 @@ def grpo_training(policy: Policy, recipe: GRPORecipe, problems: Sequence[Problem
         prompts=recipe.rollout.prompts,
         num_generations=recipe.rollout.num_generations,
         prompt_tokens=prompt,
-        max_tokens=recipe.rollout.max_tokens,
+        max_tokens=longest,
         micro_tokens=table.micro_tokens,
         checkpointing=table.gradient_checkpointing,
         lora_rank=recipe.lora.rank,
         lora_targets=recipe.lora.targets,
         reference=("adapter" if lora else "copy") if table.beta else "none",
-        packed=packable(policy, prompt + recipe.rollout.max_tokens),
+        packed=packable(policy, prompt + longest),
     )

@@ -15,6 +15,7 @@ from thinksmith.audit.equations import find_equations
 from thinksmith.audit.loops import find_loop
 from thinksmith.audit.segments import find_segments
 from thinksmith.records import Attempt
+from thinksmith.training.rl.calling import call_shares
 from thinksmith.training.rl.rollout import Rollout
 from thinksmith.training.rows import Metrics
 
@@ -33,11 +34,16 @@ def describe(rollout: Rollout) -> Metrics:
     deviation of the rewards (n - 1), `frac_reward_zero_std` the share of the groups that teach nothing because their
     rewards are equal; `waste_share` the share of the drawn groups that are not trained on.
 
+    Where problems say whether they need a tool, `call_share_needed` and `call_share_needless` are the shares of the
+    attempts with a call at such as do and such as do not, `fitting_share` of those that end right with a call exactly
+    where one is needed.
+
     The habits (checks, backtracks) are read in at most 256 attempts and half a million characters, equations and loops
     in at most 64 attempts and 32,000 characters, but never in fewer than 8: where there is more, in an even sample.
     """
     attempts = (*rollout.attempts, *rollout.wasted)
-    return {**_rewards(rollout), **_groups(rollout), **_verdicts(attempts), **_lengths(attempts), **_habits(attempts)}
+    told = {**_rewards(rollout), **_groups(rollout), **_verdicts(attempts), **call_shares(attempts)}
+    return {**told, **_lengths(attempts), **_habits(attempts)}
 
 
 def _rewards(rollout: Rollout) -> Metrics:

@@ -86,6 +86,36 @@ class EvaluationTable(Table):
     every_n: Positive = 100
 
 
+class AgentTable(Table):
+    """With this table completions are trajectories: the model works with `tools` (as `--tools` names them) until it
+    answers, for at most `steps` turns of `rollout.max_tokens` each. `describe`: its prompt tells how to work and which
+    tools there are; a model that was trained for its tools needs no telling. `planning` and `reflect_every` as the
+    agent's. `strategy` is the strategy that plays an episode: `agent`, or one of your own with the same options."""
+
+    tools: Names = ()
+    steps: Positive = 8
+    describe: bool = True
+    planning: bool = False
+    reflect_every: Count = 0
+    strategy: str = "agent"
+
+
+class WarmupTable(Table):
+    """Before GRPO the model learns by SFT what a trajectory looks like: `trajectories` that a solver writes, in `steps`
+    steps of `batch` of them each. The share `calls` of them calls the tool, drawn without a look at the problem; the
+    others work in the head, `direct` of the small ones by a wrong guess, with `slip` of their equations wrong, and all
+    of the big ones by a guess. So it knows how to call, and not when."""
+
+    trajectories: Positive = 3000
+    steps: Positive = 200
+    batch: Positive = 48
+    lr: Above = 1e-3
+    calls: Share = 0.5
+    direct: Share = 0.1
+    slip: Share = 0.0
+    micro_tokens: Positive = 4096
+
+
 class GRPORecipe(Table):
     """A whole recipe. A reward has a weight, or a table with its weight and its own options. `expected` is what a run
     of it should reach; it changes nothing."""
@@ -104,4 +134,6 @@ class GRPORecipe(Table):
     training: TrainingTable = TrainingTable()
     lora: LoRATable = LoRATable()
     evaluation: EvaluationTable = EvaluationTable()
+    agent: AgentTable | None = None
+    warmup: WarmupTable | None = None
     rewards: dict[str, float | dict[str, Option]] = Field(default={"correctness": 1.0}, min_length=1)

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from thinksmith.engines.contract import Engine
-from thinksmith.records import Attempt, Request, Sampling, Trace, Verdict
+from thinksmith.records import Attempt, Request, Sampling, Trace
 from thinksmith.strategies.single import problem_seed
 from thinksmith.training.ranks import ALONE, Ranks
+from thinksmith.training.rl.episodes import Episode, play
 from thinksmith.training.rl.prompts import Drawn, Prompts
-from thinksmith.training.rl.recipe import RolloutTable
+from thinksmith.training.rl.recipe import AgentTable, RolloutTable
 from thinksmith.training.rl.rewards import Scorer
 from thinksmith.verify import verify_all
 
@@ -115,8 +116,10 @@ def roll_out(
     seed: int,
     step: int,
     ranks: Ranks = ALONE,
+    agent: AgentTable | None = None,
 ) -> Rollout:
-    """The batch of `step` (from 0): `rollout.prompts` groups of `rollout.num_generations` completions.
+    """The batch of `step` (from 0): `rollout.prompts` groups of `rollout.num_generations` completions; of an `agent`
+    each is a trajectory, judged by its world where that judges, and rewarded once, for its end.
 
     With `dynamic_sampling` it is filled with groups that have variance (Yu et al. 2025, arXiv:2503.14476, section 3.2):
     those without are left out, and as many are drawn again as are missing, divided by the share that was good so far,
@@ -136,7 +139,7 @@ def roll_out(
     batch = due = rollout.prompts * ranks.size
     while due:
         drawn = prompts.take(due, step, besides={outcome.problem_id for outcome in outcomes})
-        asked = _ask(engine, ranks.own(drawn), rollout, scorer, seed, step, clock)
+        asked = _ask(engine, ranks.own(drawn), rollout, agent, scorer, seed, step, clock)
         groups += asked
         outcomes += sorted(ranks.joined([group.outcome for group in asked]), key=lambda outcome: outcome.draw)
         rounds += 1
@@ -183,6 +186,7 @@ def _ask(
     engine: Engine,
     drawn: Sequence[Drawn],
     rollout: RolloutTable,
+    agent: AgentTable | None,
     scorer: Scorer,
     seed: int,
     step: int,
@@ -193,23 +197,14 @@ def _ask(
         return []
     began = time.perf_counter()
     size = rollout.num_generations
-    base = sampling_of(rollout)
-    traces = engine.sample_all(
-        [
-            Request(
-                messages=one.problem.messages,
-                n=size,
-                sampling=replace(base, seed=problem_seed(seed, one.problem.id, one.draw)),
-            )
-            for one in drawn
-        ]
+    episodes = (
+        _completions(engine, drawn, rollout, seed) if agent is None else _played(engine, drawn, rollout, agent, seed)
     )
     sampled = time.perf_counter()
-    verdicts = verify_all((one.problem, trace) for one, group in zip(drawn, traces, strict=True) for trace in group)
-    attempts = _attempts(drawn, traces, verdicts, size)
+    attempts = _attempts(drawn, episodes, size)
     totals, parts = scorer(attempts)
     attempts = tuple(
-        replace(attempt, notes={"step": step + 1, "reward": total, "rewards": dict(each)})
+        replace(attempt, notes={**attempt.notes, "step": step + 1, "reward": total, "rewards": dict(each)})
         for attempt, total, each in zip(attempts, totals, parts, strict=True)
     )
     clock.sample_seconds += sampled - began
@@ -222,17 +217,41 @@ def _ask(
     ]
 
 
-def _attempts(
-    drawn: Sequence[Drawn], traces: Sequence[Sequence[Trace]], verdicts: Sequence[Verdict], size: int
-) -> tuple[Attempt, ...]:
+def _completions(engine: Engine, drawn: Sequence[Drawn], rollout: RolloutTable, seed: int) -> list[list[Episode]]:
+    """Episodes of one turn."""
+    base = sampling_of(rollout)
+    traces = engine.sample_all(
+        [
+            Request(
+                messages=one.problem.messages,
+                n=rollout.num_generations,
+                sampling=replace(base, seed=problem_seed(seed, one.problem.id, one.draw)),
+            )
+            for one in drawn
+        ]
+    )
+    return [[Episode(trace) for trace in group] for group in traces]
+
+
+def _played(
+    engine: Engine, drawn: Sequence[Drawn], rollout: RolloutTable, agent: AgentTable, seed: int
+) -> list[list[Episode]]:
+    size = rollout.num_generations
+    asked = [(one.problem, range(one.draw * size, (one.draw + 1) * size)) for one in drawn]
+    return play(engine, asked, sampling_of(rollout, seed), agent)
+
+
+def _attempts(drawn: Sequence[Drawn], episodes: Sequence[Sequence[Episode]], size: int) -> tuple[Attempt, ...]:
+    """With their verdicts: those of their worlds, and the verifiers' side by side."""
     of = [
-        (one.problem, trace, one.draw * size + index)
-        for one, group in zip(drawn, traces, strict=True)
-        for index, trace in enumerate(group)
+        (one.problem, episode, one.draw * size + index)
+        for one, group in zip(drawn, episodes, strict=True)
+        for index, episode in enumerate(group)
     ]
+    verified = iter(verify_all((problem, episode.trace) for problem, episode, _ in of if episode.verdict is None))
     return tuple(
-        Attempt(problem, trace, verdict, sample, "grpo")
-        for (problem, trace, sample), verdict in zip(of, verdicts, strict=True)
+        Attempt(problem, episode.trace, episode.verdict or next(verified), sample, "grpo", episode.notes)
+        for problem, episode, sample in of
     )
 
 

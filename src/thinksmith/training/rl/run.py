@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from thinksmith.agent.trained import write_manner
 from thinksmith.audit.audit import audit
 from thinksmith.engines.contract import Engine
 from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.errors import UserError
-from thinksmith.evaluate.evaluate import evaluate
+from thinksmith.evaluate.evaluate import SINGLE, evaluate
 from thinksmith.evaluate.held_out import held_out_accuracy
 from thinksmith.evaluate.statistics.stats import Difference, paired
 from thinksmith.evaluate.summary import Summary, scores_by_problem
@@ -25,19 +26,24 @@ from thinksmith.records import Attempt, Problem, Sampling
 from thinksmith.store.store import Store, config_hash
 from thinksmith.training.adapt import adapt, check_precision
 from thinksmith.training.alarms import Alarm
+from thinksmith.training.model_folder import trained_in
 from thinksmith.training.ranks import ALONE, Ranks
+from thinksmith.training.rl.calling import Calling, calling
 from thinksmith.training.rl.check import check
+from thinksmith.training.rl.episodes import named, trained_as
 from thinksmith.training.rl.grpo import train
 from thinksmith.training.rl.memory import room_for
 from thinksmith.training.rl.recipe import EvaluationTable, GRPORecipe
 from thinksmith.training.rl.rewards import scorer
 from thinksmith.training.rl.room import check_lengths
+from thinksmith.training.rl.warmup import warm_up
 from thinksmith.training.rows import Metrics
 from thinksmith.training.run_folder import open_folder, read_facts, read_json, versions, write_json
 from thinksmith.training.sharding import check_sharding, shard, whole
 from thinksmith.training.track import check_trackers, open_trackers
 
-Stage = Literal["before", "training", "after"]
+Stage = Literal["before", "warmup", "warmed", "training", "after"]
+Measured = Literal["before", "warmed", "after"]
 
 
 class Watcher(Protocol):
@@ -47,6 +53,8 @@ class Watcher(Protocol):
 
     def attempt(self, attempt: Attempt) -> None: ...
 
+    def warming(self, step: int, loss: float) -> None: ...
+
     def step(self, metrics: Metrics) -> None: ...
 
     def alarm(self, alarm: Alarm) -> None: ...
@@ -54,7 +62,9 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run came to. `solved_now`: attempts (before, after) at problems that failed before and are solved now."""
+    """What a run came to. `solved_now`: attempts (before, after) at problems that failed before and are solved now.
+    `warmed`: between warm-up and GRPO, where there was one; `calls`: when tools were called, by the measurement, where
+    the problems say which need one."""
 
     folder: Path
     run_id: str
@@ -64,6 +74,8 @@ class Result:
     solved_now: tuple[tuple[Attempt, Attempt], ...]
     train_seconds: float
     seconds: float
+    warmed: Summary | None = None
+    calls: Mapping[Measured, Calling] = field(default_factory=dict)
 
 
 def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher, ranks: Ranks = ALONE) -> Result:
@@ -93,7 +105,13 @@ def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher, ranks:
 
     measure = partial(_measure, engine=engine, recipe=recipe, folder=folder, store=store, watcher=watcher)
     with whole(policy.model):
-        before = ranks.by_first(partial(measure, "before", held_out))
+        measured: dict[Measured, _Measured] = {"before": ranks.by_first(partial(measure, "before", held_out))}
+    if recipe.warmup:
+        if ranks.size > 1:
+            raise UserError("[warmup] is done by one process: run it alone first, or leave [warmup] out")
+        watcher.stage("warmup", recipe.warmup.steps)
+        warm_up(policy, pool, recipe, folder / "warmup", on_step=watcher.warming)
+        measured["warmed"] = measure("warmed", held_out)
     if ranks.first:
         watcher.stage("training", recipe.steps)
     training_began = time.perf_counter()
@@ -121,9 +139,12 @@ def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher, ranks:
             micro_tokens=micro_tokens,
             ranks=ranks,
         )
+    if recipe.agent:
+        ranks.by_first(partial(write_manner, trained_in(folder), trained_as(recipe.agent)))
     train_seconds = time.perf_counter() - training_began
     with whole(policy.model):
         after = ranks.by_first(partial(measure, "after", held_out))
+    before, measured = measured["before"], {**measured, "after": after}
 
     difference = paired(scores_by_problem(before.attempts), scores_by_problem(after.attempts))
     solved_now = _solved_now(before.attempts, after.attempts)
@@ -136,6 +157,8 @@ def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher, ranks:
         solved_now,
         train_seconds,
         time.perf_counter() - began,
+        measured["warmed"].summary if "warmed" in measured else None,
+        {stage: found for stage, each in measured.items() if (found := calling(each.attempts))},
     )
     ranks.by_first(partial(_write, result, recipe))
     if ranks.first:  # last: until then the same command goes on with this run
@@ -175,7 +198,7 @@ def _problems(recipe: GRPORecipe) -> tuple[list[Problem], list[Problem]]:
 
 
 def _measure(
-    stage: Literal["before", "after"],
+    stage: Measured,
     problems: Sequence[Problem],
     *,
     engine: Engine,
@@ -192,10 +215,17 @@ def _measure(
         watcher.attempt(attempt)
 
     # A run that is resumed after its first measurement does not make that again.
-    resumed = stage == "before" and (folder / "metrics.jsonl").exists()
+    resumed = stage != "after" and (folder / "metrics.jsonl").exists()
     name = f"{recipe.evaluation.problems} {stage} {folder.name}"
     _, summary = evaluate(
-        problems, engine, sampling=_sampling(recipe), store=store, name=name, reuse=resumed, on_attempt=keep
+        problems,
+        engine,
+        sampling=_sampling(recipe),
+        store=store,
+        name=name,
+        strategy=_strategy(recipe),
+        reuse=resumed,
+        on_attempt=keep,
     )
     return _Measured(summary, tuple(attempts))
 
@@ -205,7 +235,12 @@ def _held_out(
 ) -> Metrics:
     """Held-out accuracy with its 95 % interval, as a part of the step's metrics."""
     name = f"{recipe.evaluation.problems} step {step} {folder.name}"
-    return held_out_accuracy(problems, engine, _sampling(recipe), store, name)
+    return held_out_accuracy(problems, engine, _sampling(recipe), store, name, strategy=_strategy(recipe))
+
+
+def _strategy(recipe: GRPORecipe) -> str:
+    """What is measured is what is trained: single answers, or the agent's trajectories."""
+    return named(recipe.agent).spec if recipe.agent else SINGLE
 
 
 def _sampling(recipe: GRPORecipe) -> Sampling:
@@ -241,6 +276,8 @@ def _write(result: Result, recipe: GRPORecipe) -> None:
             "before": asdict(result.before),
             "after": asdict(result.after),
             "difference": asdict(result.difference),
+            **({"warmed": asdict(result.warmed)} if result.warmed else {}),
+            **({"calls": {stage: asdict(each) for stage, each in result.calls.items()}} if result.calls else {}),
             "train_seconds": result.train_seconds,
             "seconds": result.seconds,
         },

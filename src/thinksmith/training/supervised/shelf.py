@@ -11,22 +11,24 @@ from thinksmith.training.batches import Example
 
 
 class Shelf(Sequence[Example]):
-    """Examples without `given` positions, each put together when it is asked for."""
+    """Each example is put together when it is asked for."""
 
     def __init__(self, examples: Iterable[Example] = ()) -> None:
         self._ids = array("i")
         self._ends = array("q", [0])  # where each example ends, which is where the next one begins
         self._prompts = array("i")  # how many of its tokens are the prompt's
+        self._given = array("i")  # positions that are not learnt, of all examples
+        self._given_ends = array("q", [0])
         for example in examples:
             self.add(example)
 
     def add(self, example: Example) -> None:
-        if example.given:
-            raise ValueError("a shelf holds no examples with given positions")
         self._ids.extend(example.prompt_ids)
         self._ids.extend(example.completion_ids)
         self._ends.append(len(self._ids))
         self._prompts.append(len(example.prompt_ids))
+        self._given.extend(example.given)
+        self._given_ends.append(len(self._given))
 
     @property
     def sizes(self) -> list[int]:
@@ -50,4 +52,5 @@ class Shelf(Sequence[Example]):
             raise IndexError(f"there are {len(self)} examples, and none is number {index}")
         start, end = self._ends[place], self._ends[place + 1]
         middle = start + self._prompts[place]
-        return Example(tuple(self._ids[start:middle]), tuple(self._ids[middle:end]))
+        given = self._given[self._given_ends[place] : self._given_ends[place + 1]]
+        return Example(tuple(self._ids[start:middle]), tuple(self._ids[middle:end]), tuple(given))

@@ -9,9 +9,11 @@ from thinksmith.training.rl.rewards.lengths import Length, SoftOverlong
 from thinksmith.training.rl.rewards.named import REWARDS
 from thinksmith.training.rl.rewards.reasoning import Loop, Repetition, true_equations
 from thinksmith.training.rl.rewards.scorer import Reward, Scorer, scorer
+from thinksmith.training.rl.rewards.tools import Calls
 
 __all__ = [
     "REWARDS",
+    "Calls",
     "Language",
     "Length",
     "Loop",

@@ -9,6 +9,7 @@ from thinksmith.training.rl.rewards.answers import code_tests, correctness
 from thinksmith.training.rl.rewards.forms import Language, TagCount, think_format
 from thinksmith.training.rl.rewards.lengths import Length, SoftOverlong
 from thinksmith.training.rl.rewards.reasoning import Loop, Repetition, true_equations
+from thinksmith.training.rl.rewards.tools import Calls
 
 REWARDS: dict[str, Callable[..., Any]] = {
     "correctness": correctness,
@@ -21,6 +22,7 @@ REWARDS: dict[str, Callable[..., Any]] = {
     "loop": Loop,
     "language": Language,
     "code_tests": code_tests,
+    "calls": Calls,
 }
 ASK_VERDICT = frozenset({"correctness", "length", "code_tests"})
 """Those that ask whether the answer is right; for the others nothing need be verified."""
