@@ -4,18 +4,17 @@ an observation; only the owner's Ctrl-C and a journal that cannot be written end
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from thinksmith.agent.calls import Asked
-from thinksmith.agent.contract import Approve, Intent, Observation, Result, Tool, ToolFault, Watcher
+from thinksmith.agent.contract import Approve, Intent, Observation, Result, Tool, Watcher
 from thinksmith.agent.journal import Begun, Journal, Place
+from thinksmith.agent.making import intended, made
 from thinksmith.agent.observing import clean, cut, harmless, marked, nonce
 from thinksmith.agent.reading_on import Wholes
 from thinksmith.agent.texts import REFUSED, UNKNOWN
 from thinksmith.agent.within import within
-from thinksmith.errors import UserError, one_line
+from thinksmith.errors import one_line
 from thinksmith.records import ToolCall
 
 
@@ -62,7 +61,7 @@ class Acting:
             settled = await self._settled(tool, begun)
             if settled is not None:
                 return self._told(settled, call, tool, place, effect=begun.summary if settled.ok else "")
-        intent, fault = await self._intent(tool, call["arguments"])
+        intent, fault = await intended(tool, call["arguments"])
         if fault:
             return self._told(fault, call, tool, place)
         if tool.kind != "read" and not await self._allowed(tool, call, intent):
@@ -71,7 +70,7 @@ class Acting:
         if tool.kind != "read" and self._journal:
             self._journal.begin(place, call, tool.group, intent)
         self._watcher.calling(tool, call)
-        result, unsure = await _run(tool, call["arguments"], intent)
+        result, unsure = await made(tool, call["arguments"], intent)
         summary = intent.summary if intent else tool.name
         happened = tool.kind != "read" and (result.ok or unsure)
         effect = (summary + (" (perhaps: it failed)" if unsure else "")) if happened else ""
@@ -85,14 +84,6 @@ class Acting:
             return await within(tool.seconds, tool.settled(begun.record))
         except Exception as error:
             return Result(f"{tool.name}: {UNKNOWN} ({one_line(error)})", ok=False)
-
-    async def _intent(self, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Intent | None, Result | None]:
-        if tool.intend is None:
-            return None, None
-        try:
-            return await within(tool.seconds, tool.intend(arguments)), None
-        except Exception as error:
-            return None, _failure(tool, error)
 
     async def _allowed(self, tool: Tool, call: ToolCall, intent: Intent | None) -> bool:
         if tool.name in self._always:
@@ -120,24 +111,3 @@ class Acting:
             text = marked(text, tool.name if tool else "the agent", nonce(self._secret, *place))
         kind = tool.kind if tool else "read"
         return Observation(call, text, result.ok, kind, raw=len(whole), handle=handle, effect=clean(effect)), whole
-
-
-async def _run(tool: Tool, arguments: Mapping[str, Any], intent: Intent | None) -> tuple[Result, bool]:
-    """The result; and, where it is none, whether an effect may have been had all the same."""
-    try:
-        result = await within(tool.seconds, tool.call(arguments, intent))
-    except ToolFault as error:  # it says so itself: nothing was done
-        return _failure(tool, error), False
-    except Exception as error:
-        return _failure(tool, error), tool.kind != "read"
-    if not isinstance(result, Result) or not isinstance(result.text, str):
-        return Result(f"{tool.name} gave no text: its function is at fault", ok=False), tool.kind != "read"
-    return result, tool.kind == "send" and not result.ok  # who was reached may have done something, and failed then
-
-
-def _failure(tool: Tool, error: Exception) -> Result:
-    if isinstance(error, TimeoutError):
-        return Result(f"{tool.name} took longer than {tool.seconds:g} s and was stopped: ask for less", ok=False)
-    if isinstance(error, ToolFault | UserError):
-        return Result(f"{tool.name}: {str(error)[:2000]}", ok=False)
-    return Result(f"{tool.name} failed: {type(error).__name__}: {one_line(error)}", ok=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from thinksmith.agent.arguments import misfit
 from thinksmith.agent.contract import Tool
 from thinksmith.policy.tools import marks, tool_calls_in
 from thinksmith.records import ToolCall, Trace
@@ -108,32 +109,8 @@ def _checked(call: ToolCall, tools: Mapping[str, Tool]) -> Asked:
         near = get_close_matches(call["name"][:100], list(tools), 1)
         known = f"did you mean {near[0]}?" if near else f"there are: {', '.join(tools) or 'none'}"
         return Asked(call, fault=f"there is no tool {call['name'][:60]!r}; {known}")
-    fault = _misfit(call["arguments"], tool.parameters)
+    fault = misfit(call["arguments"], tool.parameters)
     return Asked(call, tool, f"{tool.name}: {fault}" if fault else "")
-
-
-def _misfit(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """What is wrong with arguments, by their schema; "" for nothing. No schema leads to another place: a `$ref` that is
-    not in the schema itself is never fetched."""
-    from jsonschema import Draft202012Validator
-    from referencing import Registry
-
-    try:
-        found = list(Draft202012Validator(dict(schema), registry=Registry()).iter_errors(dict(arguments)))
-    except Exception as error:  # the schema is at fault, in any of many ways
-        return f"its schema cannot be used ({type(error).__name__}), so it cannot be called"
-    if not found:
-        return ""
-    first = min(found, key=lambda error: list(map(str, error.path)))
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.path).lstrip(".")
-    properties = schema.get("properties")
-    taken = ", ".join(properties) if isinstance(properties, Mapping) and properties else "none"
-    return f"{where + ': ' if where else ''}{_short(first.message)}; it takes: {taken}"
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 200 else text[:197] + "…"
 
 
 def signature(asked: Sequence[Asked]) -> str:

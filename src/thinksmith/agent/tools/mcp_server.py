@@ -6,18 +6,18 @@ could be asked. Results are text; what a tool refuses is an error that the clien
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from thinksmith import __version__
-from thinksmith.agent.contract import Result, Tool, ToolFault
+from thinksmith.agent.arguments import misfit
+from thinksmith.agent.contract import Result, Tool
+from thinksmith.agent.making import intended, made
 from thinksmith.agent.observing import clean
 from thinksmith.agent.opening import open_tools
 from thinksmith.agent.tools.mcp_pipes import standard_streams
-from thinksmith.errors import UserError, one_line
+from thinksmith.errors import UserError
 from thinksmith.problems.spec import did_you_mean
 
 if TYPE_CHECKING:
@@ -88,26 +88,8 @@ async def _called(tools: Mapping[str, Tool], name: str, arguments: Mapping[str, 
     tool = tools.get(name)
     if tool is None:
         return Result(f"there is no tool {name[:60]!r}; there are: {', '.join(tools)}", ok=False)
-    fault = _misfit(arguments, tool.parameters)
+    fault = misfit(arguments, tool.parameters)
     if fault:
         return Result(f"{name}: {fault}", ok=False)
-    try:
-        async with asyncio.timeout(tool.seconds):
-            intent = await tool.intend(arguments) if tool.intend else None
-            return await tool.call(arguments, intent)
-    except TimeoutError:
-        return Result(f"{name} took longer than {tool.seconds:g} s and was stopped: ask for less", ok=False)
-    except (ToolFault, UserError) as error:
-        return Result(f"{name}: {error}", ok=False)
-    except Exception as error:
-        return Result(f"{name} failed: {type(error).__name__}: {one_line(error)}", ok=False)
-
-
-def _misfit(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """What is wrong with arguments, by their schema; "" for nothing."""
-    from jsonschema import Draft202012Validator
-
-    for error in Draft202012Validator(dict(schema)).iter_errors(dict(arguments)):
-        taken = json.dumps(list(schema.get("properties", {})))
-        return f"{one_line(Exception(error.message))}; it takes {taken}"
-    return ""
+    intent, failed = await intended(tool, arguments)
+    return failed or (await made(tool, arguments, intent))[0]
