@@ -14,11 +14,15 @@ from thinksmith.audit.audit import audit
 from thinksmith.engines.local.engine import LocalEngine
 from thinksmith.policy.load import load_policy, load_tokenizer
 from thinksmith.problems.families import FAMILIES, mixture
+from thinksmith.recipes.load import load as load_recipe
+from thinksmith.recipes.tiny.tools import measure
 from thinksmith.records import Message, Request, Sampling, Trace
 from thinksmith.strategies.single import problem_seed
+from thinksmith.training.rl.recipe import GRPORecipe
 from thinksmith.verify import verify
 
 PROBLEMS = 120
+REASONERS = ("tiny", "tiny-base")  # of the six families; tiny-tools is measured with its tool
 
 
 @pytest.fixture(scope="module", params=models.EMBEDDED)
@@ -53,7 +57,7 @@ def test_the_folder_is_an_ordinary_small_qwen2(name: str) -> None:
 
 def test_the_weights_are_small_enough_to_ship() -> None:
     sizes = [file.stat().st_size for name in models.EMBEDDED for file in models.path(name).glob("*.safetensors")]
-    assert len(sizes) == 2
+    assert len(sizes) == 3
     assert sum(sizes) <= 14e6
 
 
@@ -77,6 +81,7 @@ def test_the_template_opens_the_thinking(name: str) -> None:
     assert rendered.text.endswith("<|im_start|>assistant\n<think>\n")
 
 
+@pytest.mark.parametrize("name", REASONERS)
 def test_scores_are_those_of_the_card(name: str) -> None:
     """A sample of problems other than the card's lands within three standard errors of what the card says."""
     card = json.loads((models.path(name) / "scores.json").read_text(encoding="utf-8"))["1.0"]["all"]
@@ -92,7 +97,7 @@ def test_the_readme_tells_what_the_cards_say() -> None:
 
 
 def test_the_card_tells_every_family() -> None:
-    for name in models.EMBEDDED:
+    for name in REASONERS:
         text = (Path(models.path(name)) / "README.md").read_text(encoding="utf-8")
         assert all(f"| {family} |" in text for family in FAMILIES)
 
@@ -105,3 +110,15 @@ def test_tiny_reasons_truly_and_tiny_base_leaves_something_to_gain() -> None:
     assert sum(equations) / len(equations) > 0.95
     assert 0.15 <= sum(correct for correct, _ in raw) / PROBLEMS <= 0.45
     assert sum(correct for correct, _ in finished) > 2 * sum(correct for correct, _ in raw)
+
+
+def test_tiny_tools_calls_where_it_must_as_its_card_says() -> None:
+    """Problems other than the card's, within three standard errors of what it says."""
+    card = json.loads((models.path("tiny-tools") / "scores.json").read_text(encoding="utf-8"))["1.0"]
+    recipe = load_recipe("tool-tiny", GRPORecipe)
+    found = measure(models.path("tiny-tools"), recipe, 1.0, problems=PROBLEMS, seed=77)
+    assert card["fitting"] >= 0.9
+    share = found.fitting.mean
+    assert abs(share - card["fitting"]) <= 3 * math.sqrt(card["fitting"] * (1 - card["fitting"]) / PROBLEMS)
+    assert found.where_needed.mean > 0.9
+    assert found.where_not.mean < 0.1

@@ -262,21 +262,23 @@ SIGNS = st.one_of(
     st.sampled_from(STATUSES),
     st.sampled_from(("stop", "length", "budget", "error")),
     st.floats(0, 1),
+    st.sampled_from(({}, {"needs_tool": True}, {"needs_tool": False})),
 )
 def test_no_reward_of_ours_ever_raises(
-    opened: str, completion: str, ids: list[int], status: Any, finish: Any, score: float
+    opened: str, completion: str, ids: list[int], status: Any, finish: Any, score: float, meta: dict[str, bool]
 ) -> None:
     found = split(opened + completion)
     trace = Trace(
         found.thinking, found.answer, found.status, tuple(ids), finish=finish, opened=opened, completion=completion
     )
-    made = Attempt(Problem("p/1", "?", "4"), trace, Verdict(status, score))
+    made = Attempt(Problem("p/1", "?", "4", meta=meta), trace, Verdict(status, score))
     _, (parts,) = scorer(dict.fromkeys(REWARDS, 1.0), max_tokens=64)([made])
     ranges = dict.fromkeys(REWARDS, (0.0, 1.0)) | {
-        "length": (-1.0, 1.0), "soft_overlong": (-1.0, 0.0), "repetition": (-1.0, 0.0),
+        "length": (-1.0, 1.0), "soft_overlong": (-1.0, 0.0), "repetition": (-1.0, 0.0), "calls": (-1.0, 0.0),
     }  # fmt: skip
     for name, value in parts.items():
         judged = name not in ("correctness", "length", "code_tests") or status not in ("error", "bad_gold")
+        judged = judged and (name != "calls" or bool(meta))
         assert (value is not None) == (finish != "error" and judged)
         assert value is None or ranges[name][0] <= value <= ranges[name][1]
 

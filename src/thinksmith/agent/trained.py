@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from thinksmith import models
 from thinksmith.agent.loop import Manner
 from thinksmith.errors import UserError
 
@@ -29,9 +30,10 @@ def write_manner(folder: Path, trained: Trained) -> None:
 
 
 def manner_of(model: str) -> Trained | None:
-    """What stands in the folder that `model` names; None for a model without one, or another kind of name. Raises
-    UserError for a file that somebody has spoilt."""
-    path = Path(model) / NAME
+    """What stands in the folder that `model` names, or in an embedded model's; None for a model without one, or another
+    kind of name. Raises UserError for a file that somebody has spoilt."""
+    name = model.split(":")[0]
+    path = (models.path(name) if name in models.EMBEDDED else Path(model)) / NAME
     try:
         if not path.is_file():
             return None

@@ -49,7 +49,11 @@ def models_here(
 
 
 def _embedded() -> list[Listed]:
-    details = {"tiny": "thinks about small arithmetic, equations and countdown", "tiny-base": "what quickstart trains"}
+    details = {
+        "tiny": "thinks about small arithmetic, equations and countdown",
+        "tiny-base": "what quickstart trains",
+        "tiny-tools": "knows when to call a calculator: for thinksmith agent",
+    }
     return [Listed(name, "embedded", _bytes(models.path(name)), details[name]) for name in models.EMBEDDED]
 
 

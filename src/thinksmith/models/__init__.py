@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-EMBEDDED = ("tiny", "tiny-base")
+EMBEDDED = ("tiny", "tiny-base", "tiny-tools")
 
 
 def path(name: str) -> Path:

@@ -87,7 +87,7 @@ def play(
 
     def keep(job: Job, outcome: Outcome) -> None:
         found[job.problem.id, job.sample] = Episode(
-            outcome.chosen, getattr(outcome, "verdict", None), {"why": outcome.why, **outcome.notes}
+            outcome.chosen, outcome.verdict, {"why": outcome.why, **outcome.notes}
         )
 
     jobs = [Job(problem, sample) for problem, samples in asked for sample in samples]
