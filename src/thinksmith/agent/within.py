@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from thinksmith.agent.tools.threads import as_exception
+from thinksmith.agent.tools.threads import guarded
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     Whatever it raises is an `Exception` here: what is none (SystemExit, a cancellation of its own) comes as a
     RuntimeError. Only our own cancellation passes.
     """
-    task = asyncio.ensure_future(_guarded(work))
+    task = asyncio.ensure_future(guarded(work))
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
@@ -27,20 +27,6 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
         _leave(task)
         raise TimeoutError(f"it took longer than {seconds:g} s")
     return task.result()
-
-
-async def _guarded(work: Awaitable[T]) -> T:
-    try:
-        return await work
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise RuntimeError("it cancelled itself") from None
-    except KeyboardInterrupt:  # the owner's
-        raise
-    except BaseException as raised:
-        raise as_exception(raised) from raised
 
 
 def _leave(task: asyncio.Task[T]) -> None:

@@ -11,7 +11,6 @@ tool_of(weather)
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import inspect
@@ -24,7 +23,7 @@ from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_ar
 from thinksmith.agent.contract import Intent, Kind, Result, Tool
 from thinksmith.agent.tools.docstring import described
 from thinksmith.agent.tools.given import result_of
-from thinksmith.agent.tools.threads import as_exception, in_thread
+from thinksmith.agent.tools.threads import guarded, in_thread
 from thinksmith.errors import UserError, one_line
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -74,7 +73,7 @@ def tool_of(
         first = [named.pop(key) for key in positional if key in named]
         if not _is_async(function):
             return await in_thread(lambda: result_of(function(*first, **named)))
-        value = await _awaited(function(*first, **named))
+        value = await guarded(function(*first, **named))
         return result_of(value) if isinstance(value, str) else await in_thread(result_of, value)
 
     return Tool(
@@ -93,19 +92,6 @@ def tool_of(
 def _is_async(function: Callable[..., Any]) -> bool:
     inner = function.func if isinstance(function, functools.partial) else function
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004
-
-
-async def _awaited(made: Any) -> Any:
-    """What a function gives that may raise anything, a CancelledError of its own too."""
-    try:
-        return await made
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise RuntimeError("it cancelled itself") from None
-    except BaseException as raised:
-        raise as_exception(raised) from raised
 
 
 # --- the schema

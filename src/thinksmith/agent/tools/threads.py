@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
 from typing import TypeVar
@@ -44,6 +44,22 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
 
     threading.Thread(target=run, name=f"tool {getattr(function, '__name__', '')}", daemon=True).start()
     return await told
+
+
+async def guarded(work: Awaitable[T]) -> T:
+    """What `work` gives, which may raise anything, a cancellation of its own too: only exceptions, our own cancellation
+    and the owner's Ctrl-C pass."""
+    try:
+        return await work
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError("it cancelled itself") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as raised:
+        raise as_exception(raised) from raised
 
 
 def as_exception(raised: BaseException) -> Exception:
