@@ -47,8 +47,8 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
 
 
 async def guarded(work: Awaitable[T]) -> T:
-    """What `work` gives, which may raise anything, a cancellation of its own too: only exceptions, our own cancellation
-    and the owner's Ctrl-C pass."""
+    """What `work` gives, which may raise anything, a cancellation of its own too: only exceptions and our own
+    cancellation pass. The owner's Ctrl-C is one: asyncio's runner cancels its main task then."""
     try:
         return await work
     except asyncio.CancelledError:
@@ -56,8 +56,6 @@ async def guarded(work: Awaitable[T]) -> T:
         if task is not None and task.cancelling():
             raise
         raise RuntimeError("it cancelled itself") from None
-    except KeyboardInterrupt:
-        raise
     except BaseException as raised:
         raise as_exception(raised) from raised
 
