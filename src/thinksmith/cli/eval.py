@@ -185,8 +185,10 @@ def _print(out: Console, page: Report, run_ids: Sequence[str], sampled_by: str) 
             ]
             print_table(out, (name, ">accuracy", "95 % interval", ">problems"), rows)
     for each in page.lists:
-        if each.title == "Tasks":
-            shown = [tuple(cell.text for cell in row) for row in each.rows[:_MOST_TASKS]]  # type: ignore[union-attr]
+        if each.title != "Tasks":
+            continue
+        shown = [tuple(cell.text for cell in row) for row in each.rows[:_MOST_TASKS]]  # type: ignore[union-attr]
+        if all(row[1] != "–" for row in shown):  # tasks with a name; other problems stand in the report
             print_table(out, (each.columns[0], *(f">{name}" for name in each.columns[1:])), shown)
     for table in page.tables:
         if table.title in ("Over k attempts", "By seed"):
