@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,11 @@ from thinksmith.agent.opening import open_tools
 from thinksmith.agent.running import Order, begin, carry_out
 from thinksmith.engines import open_engine
 from thinksmith.engines.around import Around
-from thinksmith.engines.contract import Delta, Engine, EngineInfo
+from thinksmith.engines.contract import Engine
+from thinksmith.engines.scripted import Scripted
+from thinksmith.policy.tools import hermes
 from thinksmith.problems.families import mixture
-from thinksmith.records import Problem, Request, Sampling, Trace
+from thinksmith.records import Problem, Request, Sampling, ToolCall, Trace
 from thinksmith.store.store import Store
 
 AGENTS = 64
@@ -71,43 +73,26 @@ class Clock:
         return [1e3 * (asked - answered - tool) for answered, asked, tool in between]
 
 
-class Scripted:
-    """Fulfils the Engine contract: calls the tool, step by step with another number, and answers at the end."""
+class Looking(Scripted):
+    """Calls the tool, step by step with another number, and answers at the end."""
 
     def __init__(self, steps: int, clock: Clock, *, context: int = 0, told: str = "") -> None:
-        self._steps, self._clock, self._context, self._told = steps, clock, context, told
-
-    @property
-    def info(self) -> EngineInfo:
-        return EngineInfo("scripted", context_length=self._context)
-
-    @property
-    def room(self) -> int:
-        return 1
+        super().__init__(self._turn, context=context)
+        self._steps, self._clock, self._told = steps, clock, told
 
     async def sample(self, request: Request) -> list[Trace]:
-        clock = self._clock
-        clock.asked.append(time.perf_counter())
-        number = len(clock.asked)
-        call = json.dumps({"name": "look", "arguments": {"n": number}})
-        answer = f"<tool_call>\n{call}\n</tool_call>" if number <= self._steps else "Done."
+        self._clock.asked.append(time.perf_counter())
+        traces = await super().sample(request)
+        self._clock.answered.append(time.perf_counter())
+        return traces
+
+    def _turn(self, request: Request) -> str:
+        number = len(self._clock.asked)
+        call = ToolCall(name="look", arguments={"n": number})
+        answer = hermes([call]) if number <= self._steps else "Done."
         if request.tool_choice == "none":
             answer = f"So far: {self._told}"
-        prompt = sum(len(message["content"]) for message in request.messages) // 3
-        trace = Trace("I look.", answer, "closed", prompt_tokens=prompt, sampling=request.sampling)
-        trace = replace(trace, thinking_tokens=3, answer_tokens=len(answer) // 3)
-        clock.answered.append(time.perf_counter())
-        return [trace]
-
-    async def stream(self, request: Request) -> AsyncIterator[Delta]:
-        (trace,) = await self.sample(request)
-        yield Delta("done", trace=trace)
-
-    def sample_all(self, requests: Sequence[Request]) -> list[list[Trace]]:
-        raise NotImplementedError
-
-    async def aclose(self) -> None:
-        pass
+        return f"<think>\nI look.\n</think>\n\n{answer}"
 
 
 def look(clock: Clock, *, effect: bool = False, page: str = PAGE) -> Tool:
@@ -156,7 +141,7 @@ def sync_ms(folder: Path) -> float:
 def steps(count: int, folder: Path, *, effect: bool) -> list[float]:
     """Milliseconds of each step beyond engine and tool."""
     clock = Clock()
-    engine, tool = Scripted(count, clock), look(clock, effect=effect)
+    engine, tool = Looking(count, clock), look(clock, effect=effect)
     with Store.open(folder / "store.db") as store:
         run = begin(store, order(count + 1), engine, [tool])
         asyncio.run(carry_out(run, store, engine, [tool], allowed))
@@ -290,7 +275,7 @@ def batching(turns: int, rounds: int, folder: Path) -> dict[str, Any]:
 def long(folder: Path, *, measured: bool) -> dict[str, Any]:
     """200 steps in one trajectory; `measured`: their memory, else their time."""
     clock, ends, held = Clock(), list[float](), list[int]()
-    engine = Scripted(10 * LONG, clock, context=8000, told="nothing yet, " * 20)
+    engine = Looking(10 * LONG, clock, context=8000, told="nothing yet, " * 20)
     tool = look(clock, page=PAGE * 8)
 
     def ended(step: Step) -> None:

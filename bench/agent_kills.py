@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,9 +41,10 @@ from thinksmith.agent.loop import Manner
 from thinksmith.agent.meter import Limits
 from thinksmith.agent.opening import open_tools
 from thinksmith.agent.running import Order, begin, carry_out, open_run
-from thinksmith.engines.contract import Delta, EngineInfo
+from thinksmith.engines.scripted import Scripted
 from thinksmith.errors import UserError
-from thinksmith.records import Request, Sampling, Trace
+from thinksmith.policy.tools import hermes
+from thinksmith.records import Request, Sampling, ToolCall
 from thinksmith.store.store import Store
 
 KILLS, QUICK_KILLS = 20, 4
@@ -55,26 +56,19 @@ GOALS: dict[str, Any] = {"kills": KILLS, "done_twice": 0, "lost": 0, "runs_that_
 # --- the model, in the process that is killed
 
 
-class Working:
-    """Fulfils the Engine contract. What it does next follows from the messages alone."""
+class Working(Scripted):
+    """What it does next follows from the messages alone."""
 
     def __init__(self, base: str) -> None:
+        super().__init__(self._turn, "working")
         self._base = base
 
-    @property
-    def info(self) -> EngineInfo:
-        return EngineInfo("working")
-
-    @property
-    def room(self) -> int:
-        return 1
-
-    async def sample(self, request: Request) -> list[Trace]:
+    def _turn(self, request: Request) -> str:
         call = self._next(request.messages)
-        answer = f"<tool_call>\n{json.dumps(call)}\n</tool_call>" if call else f"All {THINGS} things are done."
-        return [Trace(f"I do {call}.", answer, "closed", completion=answer, model="working", sampling=request.sampling)]
+        answer = hermes([call]) if call else f"All {THINGS} things are done."
+        return f"<think>\nI do {call}.\n</think>\n\n{answer}"
 
-    def _next(self, messages: Sequence[Any]) -> dict[str, Any] | None:
+    def _next(self, messages: Sequence[Any]) -> ToolCall | None:
         """The next call: of the first thing that is not done."""
         thing, doubt = 0, False
         for heard in messages:
@@ -88,10 +82,10 @@ class Working:
             else:
                 thing += 1
         if doubt:
-            return {"name": "http_get", "arguments": {"url": f"{self._base}/has/{thing}"}}
+            return ToolCall(name="http_get", arguments={"url": f"{self._base}/has/{thing}"})
         return self._of(thing) if thing < THINGS else None
 
-    def _of(self, thing: int) -> dict[str, Any]:
+    def _of(self, thing: int) -> ToolCall:
         """Four things of each kind in turn."""
         calls = (
             ("files_write", {"path": f"made/{thing}.txt", "text": f"thing {thing}\n"}),
@@ -101,17 +95,7 @@ class Working:
             ("files_read", {"path": "notes.txt", "start": 1 + thing % 2}),
         )
         name, arguments = calls[thing % len(calls)]
-        return {"name": name, "arguments": arguments}
-
-    async def stream(self, request: Request) -> AsyncIterator[Delta]:
-        (trace,) = await self.sample(request)
-        yield Delta("done", trace=trace)
-
-    def sample_all(self, requests: Sequence[Request]) -> list[list[Trace]]:
-        raise NotImplementedError
-
-    async def aclose(self) -> None:
-        pass
+        return ToolCall(name=name, arguments=arguments)
 
 
 async def allowed(tool: Tool, call: Any, intent: Intent | None) -> Decision:

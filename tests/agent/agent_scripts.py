@@ -3,67 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from thinksmith.agent.contract import Decision, Intent, Kind, Result, Tool
-from thinksmith.engines.contract import Delta, EngineInfo
-from thinksmith.records import Request, Trace
-from thinksmith.thinking import split
+from thinksmith.engines import scripted
+from thinksmith.engines.scripted import trace_of
+from thinksmith.records import Request
+
+__all__ = ["Scripted", "calls", "heard", "no", "tool", "trace_of", "yes"]
 
 Reply = str | Callable[[Request], str]
 
 
-class Scripted:
-    """Fulfils the Engine contract: gives the replies one after the other, the last one again and again. A reply is the
-    turn's text, thinking and all, or a function of the request. `asked` are the requests."""
+class Scripted(scripted.Scripted):
+    """Gives the replies one after the other, the last one again and again. A reply is the turn's text, thinking and
+    all, or a function of the request. `asked` are the requests."""
 
     def __init__(self, *replies: Reply, context: int = 0, name: str = "scripted") -> None:
-        self._replies, self._context, self._name = replies, context, name
+        super().__init__(self._next, name, context=context)
+        self._replies = replies
         self.asked: list[Request] = []
 
-    @property
-    def info(self) -> EngineInfo:
-        return EngineInfo(self._name, context_length=self._context)
-
-    @property
-    def room(self) -> int:
-        return 64
-
-    async def sample(self, request: Request) -> list[Trace]:
+    def _next(self, request: Request) -> str:
         reply = self._replies[min(len(self.asked), len(self._replies) - 1)]
         self.asked.append(request)
-        return [trace_of(reply if isinstance(reply, str) else reply(request), request)]
-
-    async def stream(self, request: Request) -> AsyncIterator[Delta]:
-        (trace,) = await self.sample(request)
-        for part, text in (("thinking", trace.thinking), ("answer", trace.answer)):
-            if text:
-                yield Delta(part, text)  # type: ignore[arg-type]
-        yield Delta("done", trace=trace)
-
-    def sample_all(self, requests: Sequence[Request]) -> list[list[Trace]]:
-        raise NotImplementedError
-
-    async def aclose(self) -> None:
-        pass
-
-
-def trace_of(text: str, request: Request) -> Trace:
-    """The text as the trace of a model that was asked so: a token for three characters."""
-    parts = split(text)
-    prompt = sum(len(message["content"]) for message in request.messages) // 3 + len(request.token_ids)
-    return Trace(
-        parts.thinking,
-        parts.answer,
-        parts.status,
-        thinking_tokens=len(parts.thinking) // 3,
-        answer_tokens=len(parts.answer) // 3,
-        prompt_tokens=prompt,
-        completion=text,
-        model="scripted",
-        sampling=request.sampling,
-    )
+        return reply if isinstance(reply, str) else reply(request)
 
 
 def calls(name: str, thinking: str = "", **arguments: Any) -> str:

@@ -13,7 +13,8 @@ from thinksmith.agent.contract import Intent, Result, Tool
 from thinksmith.agent.journal import Journal
 from thinksmith.agent.loop import Manner
 from thinksmith.agent.meter import Limits
-from thinksmith.agent.running import Order, begin, carry_out, open_run, recorded_tools, undo
+from thinksmith.agent.replaying import Recorded
+from thinksmith.agent.running import Order, begin, carry_out, open_run, undo
 from thinksmith.errors import UserError
 from thinksmith.records import Sampling
 from thinksmith.store.store import Store
@@ -171,7 +172,7 @@ def test_a_replay_asks_the_model_again_and_does_nothing(tmp_path: Path) -> None:
         carried(store, run, Scripted(*TURNS), cupboard.tools)
         run.journal.close()
         with open_run(store, run.id).journal as journal:
-            tools = recorded_tools(journal)
+            tools = Recorded(journal).tools()
         again = begin(store, ORDER, Scripted("x"), tools)
         engine = Scripted(*TURNS[:3], calls("look", n=99), "All is there.")
         found = carried(store, again, engine, tools)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from agent_obeying import Scripted, calls_told
+from agent_obeying import Serving, calls_told
 
 from thinksmith.agent.contract import Decision, Intent, Kind, Result, Tool
 from thinksmith.policy.tools import tool_calls_in
@@ -133,7 +133,7 @@ def kindly_named(tools: Sequence[Tool]) -> list[Tool]:
 class Gullible:
     """An approval that asks the conversation."""
 
-    def __init__(self, engine: Scripted) -> None:
+    def __init__(self, engine: Serving) -> None:
         self._engine = engine
 
     async def __call__(self, tool: Tool, call: Any, intent: Intent | None) -> Decision:

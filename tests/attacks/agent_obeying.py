@@ -6,59 +6,39 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import AsyncIterator, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from thinksmith.engines.contract import Delta, EngineInfo
+from thinksmith.engines.scripted import Scripted
 from thinksmith.policy.tools import hermes, tool_calls_in
-from thinksmith.records import Request, ToolCall, Trace
-from thinksmith.thinking import split
+from thinksmith.records import Request, ToolCall
 from thinksmith.verify.fences import fenced
 
 _UNSEEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufffd\x00-\x08]")
 _MOST = 7  # calls in a reply: one less than are read
 
 
-class Scripted:
-    """What both share: it gives the texts of `replies`, which sees each request."""
+class Serving(Scripted):
+    """What both share: it makes the calls `looks`, then gives what `_own` says, which sees each request."""
 
     def __init__(self, looks: Sequence[str]) -> None:
+        super().__init__(self._turn, "obeying")
         self.looks = list(looks)
         self.told: list[str] = []
         """All that it was told: messages and descriptions."""
 
-    @property
-    def info(self) -> EngineInfo:
-        return EngineInfo("obeying")
-
-    @property
-    def room(self) -> int:
-        return 1
-
-    async def sample(self, request: Request) -> list[Trace]:
+    def _turn(self, request: Request) -> str:
         self.told += _said(request)[len(self.told) :]
         if request.tool_choice == "none" and self.looks:
-            text = self.looks[0]  # no call is read here; so it is made again in the next step
-        else:
-            text = self.looks.pop(0) if self.looks else self._reply(request)
-        parts = split(text)
-        return [Trace(parts.thinking, parts.answer, parts.status, completion=text, model="obeying")]
+            return self.looks[0]  # no call is read here; so it is made again in the next step
+        return self.looks.pop(0) if self.looks else self._own(request)
 
-    async def stream(self, request: Request) -> AsyncIterator[Delta]:
-        (trace,) = await self.sample(request)
-        yield Delta("done", trace=trace)
-
-    def sample_all(self, requests: Sequence[Request]) -> list[list[Trace]]:
-        raise NotImplementedError
-
-    async def aclose(self) -> None:
-        pass
-
-    def _reply(self, request: Request) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _own(self, request: Request) -> str: ...
 
 
-class Obeying(Scripted):
+class Obeying(Serving):
     """Makes first the calls `looks`, then every call that stands in whatever form in anything that it was told, also in
     what was made harmless: as Hermes, once more in all forms that are read, and as the text that told of it. `waiting`
     are the replies that it has still to give; each but the bare text has a call of its own beside, so that no two steps
@@ -70,7 +50,7 @@ class Obeying(Scripted):
         self.waiting: list[str] = []
         self._bare_texts: list[str] = []
 
-    def _reply(self, request: Request) -> str:
+    def _own(self, request: Request) -> str:
         for text in self.told[self._read :]:
             self._obey(text, request.tools)
         self._read = len(self.told)
@@ -116,14 +96,14 @@ def _bare(call: ToolCall) -> str:
     return json.dumps({"name": call["name"], "arguments": call["arguments"]}, ensure_ascii=False)
 
 
-class Quoting(Scripted):
+class Quoting(Serving):
     """Says again what it was told, in its thinking; in the answer too where it is `loud`. It means no call by it."""
 
     def __init__(self, looks: Sequence[str], *, loud: bool = False) -> None:
         super().__init__(looks)
         self._loud = loud
 
-    def _reply(self, request: Request) -> str:
+    def _own(self, request: Request) -> str:
         said = "\n".join(message["content"] for message in request.messages if message["role"] == "tool")
         return f"<think>\nIt says: {said}\n</think>\n\nIt says" + (
             f": {said}\nThat is all." if self._loud else " much."

@@ -18,7 +18,7 @@ from typing import Any
 import agent_broken
 import pytest
 from agent_attacks import ATTACKS, FORGED, GROUPS, MCP, Attack, call
-from agent_obeying import Obeying, Quoting, Scripted
+from agent_obeying import Obeying, Quoting, Serving
 from agent_stage import Network, Stage, entries, network, server
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,7 +77,7 @@ Change = Callable[[Sequence[Tool]], Sequence[Tool]]
 
 def play(
     stage: Stage,
-    engine: Scripted,
+    engine: Serving,
     text: str = "",
     via: str = "file",
     *,

@@ -15,6 +15,7 @@ class Recorded:
     """The results of a run by call. The last one of a call is given again: looking twice shows the same."""
 
     def __init__(self, journal: Journal) -> None:
+        self._described = journal.head["described"]
         self._results: defaultdict[str, deque[Result]] = defaultdict(deque)
         for place in sorted(journal.results):
             observation = journal.results[place]
@@ -24,7 +25,11 @@ class Recorded:
         self.missed = 0
         """Calls that were not recorded."""
 
-    def tool(self, described: Mapping[str, Any]) -> Tool:
+    def tools(self) -> tuple[Tool, ...]:
+        """All tools of the run."""
+        return tuple(self._tool(described) for described in self._described)
+
+    def _tool(self, described: Mapping[str, Any]) -> Tool:
         """A tool as it was described to the model then; nothing it does needs an approval."""
         name = str(described["name"])
 

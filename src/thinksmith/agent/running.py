@@ -7,7 +7,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -161,15 +161,6 @@ def _end(run: Run, store: Store, trajectory: Trajectory) -> None:
     store.finish_run(run.id, told | notes_of(trajectory))
 
 
-def recorded_tools(journal: Journal) -> tuple[Tool, ...]:
-    """Tools that give what was recorded, and do nothing: for each call the results that the same call had, in order.
-    A call that was not made then fails, and says so."""
-    from thinksmith.agent.replaying import Recorded
-
-    recorded = Recorded(journal)
-    return tuple(recorded.tool(described) for described in journal.head["described"])
-
-
 @dataclass(frozen=True, slots=True)
 class Undone:
     """What became of one effect: `line` says it."""
@@ -239,8 +230,3 @@ def _notes(step: Step) -> dict[str, Any]:
 def _title(task: str) -> str:
     line = " ".join(task.split())
     return line if len(line) <= 80 else line[:79] + "…"
-
-
-def with_limits(order: Order, limits: Limits) -> Order:
-    """The same with other limits: for a run that is gone on with."""
-    return replace(order, limits=limits)

@@ -169,7 +169,7 @@ def _resumed(store: Store, name: str, given: Mapping[str, Any]) -> _Work | None:
     """The run from where it stands; None for one that is finished."""
     from dataclasses import replace
 
-    from thinksmith.agent.running import open_run, with_limits
+    from thinksmith.agent.running import open_run
     from thinksmith.errors import UserError
 
     run = open_run(store, _latest(store, name))
@@ -180,7 +180,7 @@ def _resumed(store: Store, name: str, given: Mapping[str, Any]) -> _Work | None:
     limits = replace(run.order.limits, **{key: given[key] for key in _LIMITS if key in given})
     if limits != run.order.limits:
         _check_enough(limits, run.journal)
-    order = replace(with_limits(run.order, limits), yes=(*run.order.yes, *_names(given.get("yes", ()))))
+    order = replace(run.order, limits=limits, yes=(*run.order.yes, *_names(given.get("yes", ()))))
     engine = _open(order)
     made_by, now = store.run(run.id).weights_hash, engine.info.weights_hash
     if made_by and now and made_by != now:
@@ -410,7 +410,7 @@ async def _recorded(work: _Work, source: str) -> Sequence[Tool]:
 
     with open_run(work.store, source).journal as journal:
         work.recorded = Recorded(journal)
-        tools = {each["name"]: work.recorded.tool(each) for each in journal.head["described"]}
+    tools = {tool.name: tool for tool in work.recorded.tools()}
     for _, result in sorted(work.run.journal.results.items()) if work.run else ():
         tool = tools.get(result.call["name"])
         if tool is not None:

@@ -8,22 +8,19 @@ of what the tools gave out of the conversation, as a model must.
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from thinksmith.agent import texts
-from thinksmith.engines.contract import Delta, EngineInfo
+from thinksmith.engines.scripted import Scripted
 from thinksmith.policy.tools import hermes
-from thinksmith.records import Message, Problem, Request, ToolCall, Trace
-from thinksmith.thinking import split
+from thinksmith.records import Message, Problem, ToolCall
 
 Manner = Literal["oracle", "fool", "lazy"]
 
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
-_CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +31,15 @@ class _Part:
     said: str
 
 
-class ScriptedEngine:
-    """Fulfils the Engine contract. It knows the problems that it was made with, by their texts; asked about another it
-    says that it does not know. Nothing is remembered between requests: where it stands is read out of each."""
+class ScriptedEngine(Scripted):
+    """It knows the problems that it was made with, by their texts; asked about another it says that it does not know.
+    Nothing is remembered between requests: where it stands is read out of each."""
 
     def __init__(self, problems: Iterable[Problem], manner: Manner) -> None:
-        self._manner = manner
+        super().__init__(lambda request: self._turn(request.messages), f"office-{manner}")
         self._parts = {problem.text: _part(problem.meta, manner) for problem in problems}
 
-    @property
-    def info(self) -> EngineInfo:
-        return EngineInfo(f"office-{self._manner}")
-
-    @property
-    def room(self) -> int:
-        return 64
-
-    async def sample(self, request: Request) -> list[Trace]:
-        return [_trace(self._reply(request.messages), request, self.info.name)] * request.n
-
-    async def stream(self, request: Request) -> AsyncIterator[Delta]:
-        (trace,) = await self.sample(request)
-        if trace.thinking:
-            yield Delta("thinking", trace.thinking)
-        if trace.answer:
-            yield Delta("answer", trace.answer)
-        yield Delta("done", trace=trace)
-
-    def sample_all(self, requests: Sequence[Request]) -> list[list[Trace]]:
-        return [asyncio.run(self.sample(request)) for request in requests]
-
-    async def aclose(self) -> None:
-        pass
-
-    def _reply(self, messages: Sequence[Message]) -> str:
+    def _turn(self, messages: Sequence[Message]) -> str:
         part = next((self._parts[each["content"]] for each in messages if each["content"] in self._parts), None)
         if part is None:
             return "I do not know this task."
@@ -119,18 +91,3 @@ def _asked_for(messages: Sequence[Message], *prompts: str) -> bool:
 
 def _thought(thinking: str, answer: str) -> str:
     return f"<think>\n{thinking}\n</think>\n\n{answer}"
-
-
-def _trace(text: str, request: Request, name: str) -> Trace:
-    parts = split(text)
-    return Trace(
-        parts.thinking,
-        parts.answer,
-        parts.status,
-        thinking_tokens=-(-len(parts.thinking) // _CHARACTERS_A_TOKEN),
-        answer_tokens=-(-len(parts.answer) // _CHARACTERS_A_TOKEN),
-        prompt_tokens=sum(len(message["content"]) for message in request.messages) // _CHARACTERS_A_TOKEN,
-        completion=text,
-        model=name,
-        sampling=request.sampling,
-    )

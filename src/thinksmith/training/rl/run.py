@@ -87,6 +87,8 @@ def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher, ranks:
     # What the recipe may have wrong is looked at before anything is written or computed.
     scorer(recipe.rewards, max_tokens=recipe.rollout.max_tokens)
     check_trackers(recipe.track)
+    if recipe.warmup and ranks.size > 1:
+        raise UserError("[warmup] is done by one process: run it alone first, or leave [warmup] out")
     check_sharding(recipe.training, ranks, copies=bool(recipe.training.beta) and recipe.training.tuning == "full")
     held_out, pool = _problems(recipe)
     check(recipe, pool, held_out)
@@ -107,8 +109,6 @@ def run(recipe: GRPORecipe, folder: Path, store: Store, watcher: Watcher, ranks:
     with whole(policy.model):
         measured: dict[Measured, _Measured] = {"before": ranks.by_first(partial(measure, "before", held_out))}
     if recipe.warmup:
-        if ranks.size > 1:
-            raise UserError("[warmup] is done by one process: run it alone first, or leave [warmup] out")
         watcher.stage("warmup", recipe.warmup.steps)
         warm_up(policy, pool, recipe, folder / "warmup", on_step=watcher.warming)
         measured["warmed"] = measure("warmed", held_out)
