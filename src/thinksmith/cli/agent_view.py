@@ -124,7 +124,10 @@ class AgentView:
             self._event(Text(f"✗ {name} was not allowed", "yellow"))
         elif not observation.ok:
             said = inside(observation.text).removeprefix("That did not work: ")
-            self._event(Text(f"{_OVER}✗ " if called else f"✗ {name} ", "red") + Text(bare(said), "red"))
+            named = called or said.startswith(f"{name}:")
+            self._event(
+                Text((_OVER if called else "") + "✗ " + ("" if named else f"{name} "), "red") + Text(bare(said), "red")
+            )
         else:
             self._event(Text.assemble((f"{_OVER}← {size(observation)}", "green"), (f"  {_first(observation)}", "dim")))
 
